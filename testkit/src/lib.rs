@@ -1,1 +1,29 @@
-//! The harness.
+//! The test kit of everlock: what its tests and benchmarks need around them.
+//!
+//! - [`RedisServer`] and [`RedisCluster`]: real `redis-server` processes on free loopback ports,
+//!   which can be paused, killed and restarted, and which never outlive the test process.
+//! - [`FaultProxy`]: a TCP proxy in front of one address that loses, delays, stalls, cuts or
+//!   refuses traffic on command.
+//! - [`ProcessUnderTest`]: a program with its output, its signals and its exit status.
+//! - [`eventually`]: waits for a condition instead of sleeping for a guess.
+//!
+//! The kit panics where a test should fail: a server that does not start is not an outcome that a
+//! test wants to handle. It knows nothing about locks, so that it can't hide a fault of theirs.
+
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "a test kit panics where a test should fail"
+)]
+
+mod fault_proxy;
+mod port;
+mod process;
+mod redis;
+mod wait;
+mod watchdog;
+
+pub use fault_proxy::{Door, FaultProxy, Flow};
+pub use port::ReservedPort;
+pub use process::{ProcessUnderTest, Signal};
+pub use redis::{RedisBuilder, RedisCluster, RedisServer, Reply};
+pub use wait::eventually;

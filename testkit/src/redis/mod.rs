@@ -1,0 +1,11 @@
+//! Real `redis-server` processes: how one is configured, one that runs, and several at once.
+
+mod builder;
+mod cluster;
+mod resp;
+mod server;
+
+pub use builder::RedisBuilder;
+pub use cluster::RedisCluster;
+pub use resp::Reply;
+pub use server::RedisServer;

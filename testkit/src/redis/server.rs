@@ -1,0 +1,272 @@
+//! One `redis-server` process, with a port and a directory of its own.
+//!
+//! It ends with the value, and with the test process however that ends (see `watchdog`). Its port
+//! stays reserved while it is down, so killing and restarting it is free of races.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use std::{env, fs, io, process};
+
+use rustix::process::Signal;
+
+use super::builder::RedisBuilder;
+use super::resp::{self, Reply};
+use crate::port::ReservedPort;
+use crate::wait::poll;
+use crate::watchdog::Watched;
+
+/// A server starts in some 20 ms; a busy machine with an append-only file to load takes longer.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// How many ports are tried: a second attempt is only needed if a stranger took the first port by
+/// force.
+const ATTEMPTS: usize = 5;
+
+/// A real Redis server for one test.
+#[derive(Debug)]
+pub struct RedisServer {
+    builder: RedisBuilder,
+    port: ReservedPort,
+    dir: PathBuf,
+    process: Mutex<Option<Watched>>,
+}
+
+impl RedisServer {
+    /// Starts a server that keeps nothing on the disk.
+    pub fn start() -> Self {
+        Self::builder().start()
+    }
+
+    /// Starts a server that loses nothing it has acknowledged.
+    pub fn start_durable() -> Self {
+        Self::builder().durable().start()
+    }
+
+    /// A server with other wishes.
+    pub fn builder() -> RedisBuilder {
+        RedisBuilder::default()
+    }
+
+    pub(super) fn start_with(builder: &RedisBuilder) -> Self {
+        let mut log = String::new();
+        for _ in 0..ATTEMPTS {
+            let port = ReservedPort::take();
+            let server = Self {
+                builder: builder.clone(),
+                port,
+                dir: new_dir(),
+                process: Mutex::default(),
+            };
+            match server.launch() {
+                Ok(()) => return server,
+                Err(why) => log = why,
+            }
+        }
+        panic!("redis-server does not start: {log}");
+    }
+
+    /// The URL that a client connects to, with the default user's password if there is one.
+    pub fn url(&self) -> String {
+        match &self.builder.password {
+            Some(password) => self.url_with(&format!(":{password}@")),
+            None => self.url_with(""),
+        }
+    }
+
+    /// The URL for a user of [`RedisBuilder::acl_user`].
+    pub fn url_as(&self, user: &str, password: &str) -> String {
+        self.url_with(&format!("{user}:{password}@"))
+    }
+
+    fn url_with(&self, credentials: &str) -> String {
+        let scheme = if self.builder.tls { "rediss" } else { "redis" };
+        format!("{scheme}://{credentials}127.0.0.1:{}/", self.port())
+    }
+
+    /// The server's port on 127.0.0.1; it stays the same over restarts.
+    pub fn port(&self) -> u16 {
+        self.port.port()
+    }
+
+    /// The same with its address.
+    pub fn addr(&self) -> std::net::SocketAddr {
+        self.port.addr()
+    }
+
+    /// The directory with its data, its configuration and its log.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What the server has printed so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("output.log")).unwrap_or_default()
+    }
+
+    /// The process id; none while the server is killed.
+    pub fn pid(&self) -> Option<u32> {
+        let process = self.lock();
+        process
+            .as_ref()
+            .map(|running| running.pid().as_raw_nonzero().get().unsigned_abs())
+    }
+
+    /// Stops the process (SIGSTOP): the kernel still accepts connections and takes in requests,
+    /// which the server works through after [`RedisServer::resume`].
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a paused process go on (SIGCONT).
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Kills the process (SIGKILL) and returns when it is gone; connecting is refused from then
+    /// on. Does nothing if it is killed already.
+    pub fn kill(&self) {
+        if let Some(running) = self.lock().take() {
+            running.kill();
+        }
+    }
+
+    /// Starts the server again on the same port and directory, after killing it if it runs. What
+    /// was not on the disk is lost, and so is what was set by `CONFIG SET`.
+    pub fn restart(&self) {
+        self.kill();
+        if let Err(log) = self.launch() {
+            panic!("redis-server does not restart: {log}");
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let process = self.lock();
+        process
+            .as_ref()
+            .expect("the server runs: it was not killed")
+            .signal(signal);
+    }
+
+    /// Sends a command and returns its reply, flat and readable (see [`Reply`]). Panics if the
+    /// server is down or doesn't answer within seconds.
+    pub fn command(&self, args: &[&str]) -> String {
+        let args: Vec<_> = args.iter().map(|arg| arg.as_bytes()).collect();
+        self.command_bytes(&args).to_string()
+    }
+
+    /// The same for arguments and replies of any bytes.
+    pub fn command_bytes(&self, args: &[&[u8]]) -> Reply {
+        self.try_command(args)
+            .unwrap_or_else(|error| panic!("redis-server on port {}: {error}", self.port()))
+    }
+
+    /// The same for a server that may be down.
+    pub fn try_command(&self, args: &[&[u8]]) -> io::Result<Reply> {
+        resp::command(&self.socket(), args)
+    }
+
+    /// The value of a string key; none if the key does not exist.
+    pub fn get(&self, key: &str) -> Option<String> {
+        match self.command_bytes(&[b"GET", key.as_bytes()]) {
+            Reply::Nil => None,
+            Reply::Bytes(value) => Some(String::from_utf8_lossy(&value).into_owned()),
+            other => panic!("GET {key}: {other}"),
+        }
+    }
+
+    /// All keys, sorted.
+    pub fn keys(&self) -> Vec<String> {
+        let keys = self.command_bytes(&[b"KEYS", b"*"]).into_array();
+        let mut keys: Vec<_> = keys.iter().map(Reply::to_string).collect();
+        keys.sort();
+        keys
+    }
+
+    /// The number of keys, counting expired ones which the server hasn't removed yet.
+    pub fn dbsize(&self) -> usize {
+        self.integer(&["DBSIZE"])
+            .try_into()
+            .expect("a count is not negative")
+    }
+
+    /// The key's remaining life in milliseconds as PTTL tells it: −1 without an expiry, −2 if
+    /// there is no such key.
+    pub fn ttl_ms(&self, key: &str) -> i64 {
+        self.integer(&["PTTL", key])
+    }
+
+    fn integer(&self, args: &[&str]) -> i64 {
+        let reply = self.command(args);
+        reply
+            .parse()
+            .unwrap_or_else(|_| panic!("{args:?}: {reply}"))
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.join("side.sock")
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Watched>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the process and waits until it answers; the error is what it printed.
+    fn launch(&self) -> Result<(), String> {
+        let conf = self.dir.join("redis.conf");
+        let text = self
+            .builder
+            .render(&self.dir, &self.socket(), self.port(), &title_tag());
+        fs::write(&conf, text).expect("a temporary file can be written");
+        let conf = conf.to_str().expect("the paths of tests are UTF-8");
+        let running = Watched::spawn(&self.dir, "redis-server", &[conf]);
+        let pid = format!("process_id:{}\r\n", running.pid().as_raw_nonzero());
+
+        // `Some(true)`: it answers and it is ours. `Some(false)`: it ended.
+        let outcome = poll(READY_WITHIN, || match self.try_command(&[b"INFO"]) {
+            Ok(Reply::Bytes(info)) => {
+                let info = String::from_utf8_lossy(&info);
+                (info.contains(&pid) && info.contains("\r\nloading:0\r\n")).then_some(true)
+            }
+            _ => running.has_ended().then_some(false),
+        });
+        if outcome == Some(true) {
+            *self.lock() = Some(running);
+            return Ok(());
+        }
+        running.kill();
+        Err(self.log())
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A new directory that only we can enter.
+fn new_dir() -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = env::temp_dir().join(format!("everlock-redis-{}-{count}", process::id()));
+        match DirBuilder::new().mode(0o700).create(&dir) {
+            Ok(()) => return dir,
+            // Left behind by a process of the same number: the next count is free.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => panic!("{}: {error}", dir.display()),
+        }
+    }
+}
+
+/// What the title of every server of this test run ends with, so that `ps` shows where it comes
+/// from and `scripts/test` can make sure that none is left.
+fn title_tag() -> String {
+    let run = env::var("EVERLOCK_TEST_RUN").unwrap_or_else(|_| process::id().to_string());
+    format!("everlock-test-{run}")
+}
