@@ -267,6 +267,6 @@ fn new_dir() -> PathBuf {
 /// What the title of every server of this test run ends with, so that `ps` shows where it comes
 /// from and `scripts/test` can make sure that none is left.
 fn title_tag() -> String {
-    let run = env::var("EVERLOCK_TEST_RUN").unwrap_or_else(|_| process::id().to_string());
+    let run = env::var("TESTKIT_RUN").unwrap_or_else(|_| process::id().to_string());
     format!("everlock-test-{run}")
 }
