@@ -2,6 +2,7 @@
 //!
 //! - [`RedisServer`] and [`RedisCluster`]: real `redis-server` processes on free loopback ports,
 //!   which can be paused, killed and restarted, and which never outlive the test process.
+//! - [`TlsFiles`]: certificates for such servers.
 //! - [`FaultProxy`]: a TCP proxy in front of one address that loses, delays, stalls, cuts or
 //!   refuses traffic on command.
 //! - [`ProcessUnderTest`]: a program with its output, its signals and its exit status.
@@ -19,6 +20,8 @@ mod fault_proxy;
 mod port;
 mod process;
 mod redis;
+mod temp_dir;
+mod tls;
 mod wait;
 mod watchdog;
 
@@ -26,4 +29,5 @@ pub use fault_proxy::{Door, FaultProxy, Flow};
 pub use port::ReservedPort;
 pub use process::{ProcessUnderTest, Signal};
 pub use redis::{RedisBuilder, RedisCluster, RedisServer, Reply};
+pub use tls::TlsFiles;
 pub use wait::eventually;

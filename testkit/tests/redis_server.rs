@@ -1,10 +1,12 @@
 //! Servers of the kit: parallel, pausable, mortal, and never left behind.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use everlock_testkit::{ProcessUnderTest, RedisCluster, RedisServer, Reply, Signal, eventually};
+use everlock_testkit::{
+    ProcessUnderTest, RedisCluster, RedisServer, Reply, Signal, TlsFiles, eventually,
+};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -200,66 +202,34 @@ fn a_server_that_cannot_start_says_why() {
 }
 
 #[test]
-fn a_tls_server_speaks_tls_on_its_port() {
-    let files = Certificates::make();
-    let server =
-        RedisServer::builder().tls(&files.path("crt"), &files.path("key"), &files.path("crt"));
-    let server = server.start();
+fn a_tls_server_shows_a_certificate_that_its_authority_vouches_for() {
+    let (files, stranger) = (TlsFiles::make(), TlsFiles::make());
+    let server = RedisServer::builder()
+        .tls(&files.certificate(), &files.key(), &files.ca())
+        .start();
     assert!(server.url().starts_with("rediss://"));
     assert_eq!(
         server.command(&["PING"]),
         "PONG",
         "the side door needs no TLS"
     );
-    let client = openssl(&["s_client", "-brief", "-connect", &server.addr().to_string()]);
-    assert!(client.contains("CONNECTION ESTABLISHED"), "{client}");
-}
-
-/// A self-signed certificate in a directory that is removed with it.
-struct Certificates(PathBuf);
-
-impl Certificates {
-    fn make() -> Self {
-        let dir = std::env::temp_dir().join(format!("everlock-tls-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("a temporary directory");
-        let made = Self(dir);
-        let (key, crt) = (made.path("key"), made.path("crt"));
-        let files = ["-keyout", text(&key), "-out", text(&crt)];
-        let what = [
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-subj",
-            "/CN=localhost",
-        ];
-        openssl(&[&what[..], &files].concat());
-        made
+    for (authority, trusted) in [(files.ca(), true), (stranger.ca(), false)] {
+        let client = Command::new("openssl")
+            .args([
+                "s_client",
+                "-brief",
+                "-verify_return_error",
+                "-verify_ip",
+                "127.0.0.1",
+            ])
+            .args(["-connect", &server.addr().to_string(), "-CAfile"])
+            .arg(authority)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&client.stderr);
+        assert_eq!(said.contains("Verification: OK"), trusted, "{said}");
     }
-
-    fn path(&self, extension: &str) -> PathBuf {
-        self.0.join("server").with_extension(extension)
-    }
-}
-
-impl Drop for Certificates {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("the paths of tests are UTF-8")
-}
-
-fn openssl(args: &[&str]) -> String {
-    let run = Command::new("openssl")
-        .args(args)
-        .stdin(Stdio::null())
-        .output();
-    let run = run.expect("openssl is installed");
-    String::from_utf8_lossy(&[run.stdout, run.stderr].concat()).into_owned()
 }
 
 #[test]

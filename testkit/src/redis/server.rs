@@ -3,10 +3,7 @@
 //! It ends with the value, and with the test process however that ends (see `watchdog`). Its port
 //! stays reserved while it is down, so killing and restarting it is free of races.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use std::{env, fs, io, process};
@@ -16,6 +13,7 @@ use rustix::process::Signal;
 use super::builder::RedisBuilder;
 use super::resp::{self, Reply};
 use crate::port::ReservedPort;
+use crate::temp_dir::TempDir;
 use crate::wait::poll;
 use crate::watchdog::Watched;
 
@@ -31,7 +29,7 @@ const ATTEMPTS: usize = 5;
 pub struct RedisServer {
     builder: RedisBuilder,
     port: ReservedPort,
-    dir: PathBuf,
+    dir: TempDir,
     process: Mutex<Option<Watched>>,
 }
 
@@ -58,7 +56,7 @@ impl RedisServer {
             let server = Self {
                 builder: builder.clone(),
                 port,
-                dir: new_dir(),
+                dir: TempDir::new("redis"),
                 process: Mutex::default(),
             };
             match server.launch() {
@@ -99,12 +97,12 @@ impl RedisServer {
 
     /// The directory with its data, its configuration and its log.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        self.dir.path()
     }
 
     /// What the server has printed so far.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.join("output.log")).unwrap_or_default()
+        fs::read_to_string(self.dir().join("output.log")).unwrap_or_default()
     }
 
     /// The process id; none while the server is killed.
@@ -207,7 +205,7 @@ impl RedisServer {
     }
 
     fn socket(&self) -> PathBuf {
-        self.dir.join("side.sock")
+        self.dir().join("side.sock")
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Watched>> {
@@ -216,13 +214,13 @@ impl RedisServer {
 
     /// Starts the process and waits until it answers; the error is what it printed.
     fn launch(&self) -> Result<(), String> {
-        let conf = self.dir.join("redis.conf");
+        let conf = self.dir().join("redis.conf");
         let text = self
             .builder
-            .render(&self.dir, &self.socket(), self.port(), &title_tag());
+            .render(self.dir(), &self.socket(), self.port(), &title_tag());
         fs::write(&conf, text).expect("a temporary file can be written");
         let conf = conf.to_str().expect("the paths of tests are UTF-8");
-        let running = Watched::spawn(&self.dir, "redis-server", &[conf]);
+        let running = Watched::spawn(self.dir(), "redis-server", &[conf]);
         let pid = format!("process_id:{}\r\n", running.pid().as_raw_nonzero());
 
         // `Some(true)`: it answers and it is ours. `Some(false)`: it ended.
@@ -245,22 +243,6 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
-        let _ = fs::remove_dir_all(&self.dir);
-    }
-}
-
-/// A new directory that only we can enter.
-fn new_dir() -> PathBuf {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    loop {
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = env::temp_dir().join(format!("everlock-redis-{}-{count}", process::id()));
-        match DirBuilder::new().mode(0o700).create(&dir) {
-            Ok(()) => return dir,
-            // Left behind by a process of the same number: the next count is free.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => panic!("{}: {error}", dir.display()),
-        }
     }
 }
 
