@@ -1,1 +1,50 @@
-//! everlock.
+//! Distributed locks over independent Redis nodes.
+//!
+//! A lock is held while a quorum of nodes grants it. Every grant carries a
+//! **fencing token** that rises with each acquisition of the same resource, in
+//! the same single round trip. Exclusion inside the validity rests on timing
+//! (see `docs/protocol.md`); that tokens rise does not.
+//!
+//! Start with [`Redlock::builder`].
+
+pub mod clock;
+pub mod cluster;
+pub mod config;
+mod core;
+pub mod entropy;
+mod error;
+pub mod node;
+pub mod observer;
+mod redlock;
+
+pub use crate::config::AcquireOptions;
+pub use crate::core::quorum::{Fault, FaultKind, Reply, Report, Vote, majority};
+pub use crate::core::token::FencingToken;
+pub use crate::core::types::{
+    InvalidName, MAX_OWNER_BYTES, MAX_RESOURCE_BYTES, NodeId, OwnerId, Resource,
+};
+pub use crate::error::{ConfigError, Error};
+pub use crate::redlock::{Extension, Grant, Holding, Outcome, Readiness, Redlock, RedlockBuilder};
+
+/// What nodes are asked and answer, and the pure rules behind both.
+///
+/// For those who write a node of their own, a simulation or a model; the API of
+/// everyday use is at the crate's root.
+pub mod protocol {
+    pub use crate::core::admission::{Admission, ServerFacts, judge};
+    pub use crate::core::attempt::{Attempt, Loss, Step, Terms, Won};
+    pub use crate::core::command::Command;
+    pub use crate::core::marker::{
+        Bar, ClusterInfo, DEFAULT_MAX_LEASE, MAX_MAX_LEASE, MIN_MAX_LEASE, Marker, MarkerCommand,
+        MarkerState, Phase, bar,
+    };
+    pub use crate::core::outcome::{Counts, ExtendOutcome, ReleaseOutcome};
+    pub use crate::core::register::Register;
+    pub use crate::core::schedule::{Next, Plan, Schedule};
+    pub use crate::core::time::{median, millis_ceil};
+    pub use crate::core::token::TokenClock;
+    pub use crate::core::types::CallId;
+    pub use crate::core::validity::{
+        DEFAULT_DRIFT_FACTOR, DEFAULT_DRIFT_MARGIN, Drift, MAX_DRIFT_FACTOR,
+    };
+}

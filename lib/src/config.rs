@@ -1,0 +1,192 @@
+//! Options, their defaults with the reasons, and their bounds.
+
+use std::time::Duration;
+
+use crate::core::types::OwnerId;
+use crate::core::validity::Drift;
+use crate::error::ConfigError;
+
+/// Long enough for most critical sections, short enough to recover from a crash.
+pub const DEFAULT_LEASE: Duration = Duration::from_secs(10);
+/// Below this, drift and a round trip leave nothing.
+pub const MIN_LEASE: Duration = Duration::from_millis(10);
+/// With the default delay, two to three seconds of waiting.
+pub const DEFAULT_RETRIES: u32 = 10;
+/// More is a mistake: it would be hours at any sensible delay.
+pub const MAX_RETRIES: u32 = 100_000;
+/// A compromise between the load of polling and the wait after a release.
+pub const DEFAULT_DELAY: Duration = Duration::from_millis(200);
+/// As long as the delay, so that waiters that began together spread out.
+pub const DEFAULT_JITTER: Duration = Duration::from_millis(100);
+/// The longest delay and the longest jitter.
+pub const MAX_DELAY: Duration = Duration::from_hours(1);
+/// Long enough for a stalled virtual machine or a new TLS session near by,
+/// short enough that an outage of a quorum is answered within a second or two.
+pub const DEFAULT_NODE_TIMEOUT: Duration = Duration::from_millis(300);
+/// The shortest time a node can be given.
+pub const MIN_NODE_TIMEOUT: Duration = Duration::from_millis(1);
+/// The longest.
+pub const MAX_NODE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Nodes that restart or reconnect are back within this; a longer outage is the caller's to know.
+pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long to hold a lock, and how long to try for it.
+///
+/// Bounds are checked when an operation is given the options: an error names the
+/// field and the bound.
+#[derive(Clone, Debug)]
+pub struct AcquireOptions {
+    pub(crate) lease: Duration,
+    pub(crate) retries: u32,
+    pub(crate) delay: Duration,
+    pub(crate) jitter: Duration,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) min_validity: Duration,
+    pub(crate) owner: Option<OwnerId>,
+}
+
+impl Default for AcquireOptions {
+    fn default() -> Self {
+        Self {
+            lease: DEFAULT_LEASE,
+            retries: DEFAULT_RETRIES,
+            delay: DEFAULT_DELAY,
+            jitter: DEFAULT_JITTER,
+            deadline: None,
+            min_validity: Duration::ZERO,
+            owner: None,
+        }
+    }
+}
+
+impl AcquireOptions {
+    /// The defaults: see the constants of this module.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long the lock is held unless it is extended or released: [`MIN_LEASE`] to the cluster's maximum.
+    #[must_use]
+    pub const fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Retries after the first attempt; 0 is one attempt. At most [`MAX_RETRIES`].
+    #[must_use]
+    pub const fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// The time between attempts. At most [`MAX_DELAY`].
+    #[must_use]
+    pub const fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// A random time up to this is added to each delay. At most [`MAX_DELAY`].
+    #[must_use]
+    pub const fn jitter(mut self, jitter: Duration) -> Self {
+        self.jitter = jitter;
+        self
+    }
+
+    /// No attempt is begun this long after the request or later, whatever retries are left.
+    #[must_use]
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// The validity that must be left of a won lock for it to count. Less than the lease.
+    #[must_use]
+    pub const fn min_validity(mut self, min_validity: Duration) -> Self {
+        self.min_validity = min_validity;
+        self
+    }
+
+    /// The owner id; a fresh UUIDv7 if none is given. Asking again under the id
+    /// that holds the lock succeeds with the same token.
+    #[must_use]
+    pub fn owner(mut self, owner: OwnerId) -> Self {
+        self.owner = Some(owner);
+        self
+    }
+
+    pub(crate) fn check(&self, max_lease: Duration) -> Result<(), ConfigError> {
+        if !(MIN_LEASE..=max_lease).contains(&self.lease) {
+            return Err(ConfigError::bounds(
+                "lease", self.lease, MIN_LEASE, max_lease,
+            ));
+        }
+        if self.retries > MAX_RETRIES {
+            return Err(ConfigError::OutOfBounds {
+                field: "retries",
+                value: self.retries.to_string(),
+                bounds: format!("0 to {MAX_RETRIES}"),
+            });
+        }
+        for (field, value) in [("delay", self.delay), ("jitter", self.jitter)] {
+            if value > MAX_DELAY {
+                return Err(ConfigError::bounds(field, value, Duration::ZERO, MAX_DELAY));
+            }
+        }
+        if self.min_validity >= self.lease {
+            return Err(ConfigError::OutOfBounds {
+                field: "min_validity",
+                value: format!("{} ms", self.min_validity.as_millis()),
+                bounds: format!("less than the lease of {} ms", self.lease.as_millis()),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// How the nodes are dealt with: the same for all operations of one client.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long each node is given to answer.
+    pub node_timeout: Duration,
+    /// What is taken off each lease.
+    pub drift: Drift,
+    /// For how long an acquire request bears a missing quorum.
+    pub patience: Duration,
+    /// A bound on leases below the cluster's own; `None` for the cluster's.
+    pub max_lease: Option<Duration>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            node_timeout: DEFAULT_NODE_TIMEOUT,
+            drift: Drift::default(),
+            patience: DEFAULT_PATIENCE,
+            max_lease: None,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if !(MIN_NODE_TIMEOUT..=MAX_NODE_TIMEOUT).contains(&self.node_timeout) {
+            return Err(ConfigError::bounds(
+                "node timeout",
+                self.node_timeout,
+                MIN_NODE_TIMEOUT,
+                MAX_NODE_TIMEOUT,
+            ));
+        }
+        if let Some(max_lease) = self.max_lease.filter(|max_lease| *max_lease < MIN_LEASE) {
+            return Err(ConfigError::bounds(
+                "maximum lease",
+                max_lease,
+                MIN_LEASE,
+                crate::core::marker::MAX_MAX_LEASE,
+            ));
+        }
+        Ok(())
+    }
+}

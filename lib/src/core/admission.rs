@@ -1,0 +1,159 @@
+//! Whether a server may serve as a node of this cluster.
+//!
+//! Judged at every fresh connection from what the server says of itself and
+//! from its marker. What is wrong for good refuses; what may have been lost
+//! guards; a warning leaves the choice to the operator.
+
+use std::time::Duration;
+
+use super::marker::{Bar, ClusterInfo, MarkerState, bar};
+use super::time::WallTime;
+
+/// What a server says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ServerFacts {
+    /// The random id of this run of the server.
+    pub run_id: String,
+    /// The server's version.
+    pub version: String,
+    /// `redis`, `valkey` or the like.
+    pub product: String,
+    /// Whether it replicates another server.
+    pub replica: bool,
+    /// Whether it runs in cluster mode.
+    pub cluster_mode: bool,
+    /// How long it has run, in whole seconds, rounded down.
+    pub uptime_secs: u64,
+    /// The eviction policy, if it may be asked for.
+    pub eviction: Option<String>,
+    /// Whether each write is on disk before it is answered; `None` if that can't be asked.
+    pub durable: Option<bool>,
+    /// How many replicas follow it.
+    pub replicas: u64,
+    /// Whether it was a replica once, in this run or before.
+    pub promoted: bool,
+}
+
+impl ServerFacts {
+    /// Whether a restart of this server loses nothing that it has answered.
+    #[must_use]
+    pub fn survives_restart(&self) -> bool {
+        self.durable == Some(true) && !self.promoted
+    }
+
+    /// When the server started at the latest, by its own clock, which says `now`.
+    #[must_use]
+    pub fn started(&self, now: WallTime) -> WallTime {
+        // Both ends of the uptime are whole seconds, so it may be one too long.
+        let at_least = Duration::from_secs(self.uptime_secs.saturating_sub(1));
+        now.minus(at_least)
+    }
+
+    /// What an operator should know, though it stops nothing.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        match self.eviction.as_deref() {
+            Some("noeviction") => {}
+            Some(policy) => warnings.push(format!(
+                "maxmemory-policy is {policy}, which may drop locks and floors: set noeviction"
+            )),
+            None => {
+                warnings.push("maxmemory-policy can't be read: see that it is noeviction".into())
+            }
+        }
+        match self.durable {
+            Some(true) => {}
+            Some(false) => warnings.push(
+                "not every write is fsynced: after a restart this node waits for the cluster's \
+                 maximum lease before it votes"
+                    .into(),
+            ),
+            None => warnings.push("persistence can't be read: a restart counts as a loss".into()),
+        }
+        if self.replicas > 0 {
+            warnings.push(format!(
+                "{} replica(s) follow this node: a fail-over counts as a loss",
+                self.replicas
+            ));
+        }
+        warnings
+    }
+}
+
+/// The judgement on a fresh connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// The node serves; its own scripts know whether it votes already.
+    Serve(ClusterInfo),
+    /// The node serves after its loss has been noted in its marker.
+    Guard(ClusterInfo),
+    /// The node has no marker, and no cluster is known that it could belong to.
+    Uninitialised,
+    /// The server can't be a node of this cluster.
+    Refuse(String),
+}
+
+/// Judges a server against the cluster that the other nodes named, if any, and
+/// the number of nodes that this client was given.
+#[must_use]
+pub fn judge(
+    facts: &ServerFacts,
+    state: &MarkerState,
+    known: Option<&ClusterInfo>,
+    configured_nodes: usize,
+) -> Admission {
+    if facts.replica {
+        return Admission::Refuse("it is a replica: a node must be a server of its own".into());
+    }
+    if facts.cluster_mode {
+        return Admission::Refuse(
+            "it runs in cluster mode: a node must be a server of its own".into(),
+        );
+    }
+    let Some(marker) = &state.marker else {
+        return known.map_or(Admission::Uninitialised, |info| {
+            Admission::Guard(info.clone())
+        });
+    };
+    if let Some(problem) = mismatch(&marker.cluster, known, configured_nodes) {
+        return Admission::Refuse(problem);
+    }
+    let info = marker.cluster.clone();
+    match bar(Some(marker), &state.run_id, state.time) {
+        Some(why) if why.wants_judgement() => Admission::Guard(info),
+        // Half opened: `init` finishes that, or notes that it can't be finished.
+        Some(Bar::Prepared) => Admission::Uninitialised,
+        _ if marker.durable != facts.survives_restart() => Admission::Guard(info),
+        _ => Admission::Serve(info),
+    }
+}
+
+/// What keeps a node marked for `cluster` from being one of ours.
+#[must_use]
+pub(crate) fn mismatch(
+    cluster: &ClusterInfo,
+    known: Option<&ClusterInfo>,
+    configured_nodes: usize,
+) -> Option<String> {
+    if let Some(known) = known.filter(|known| known.id != cluster.id) {
+        return Some(format!(
+            "it belongs to cluster {}, the other nodes to {}",
+            cluster.id, known.id
+        ));
+    }
+    if let Some(known) = known.filter(|known| known.max_lease != cluster.max_lease) {
+        return Some(format!(
+            "its maximum lease is {} ms, that of the other nodes {} ms",
+            cluster.max_lease.as_millis(),
+            known.max_lease.as_millis()
+        ));
+    }
+    (cluster.nodes != configured_nodes).then(|| {
+        format!(
+            "its cluster has {} nodes, but {configured_nodes} are configured: every client must \
+             be given all nodes of the cluster",
+            cluster.nodes
+        )
+    })
+}

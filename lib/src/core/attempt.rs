@@ -1,0 +1,282 @@
+//! One acquisition attempt as a state machine: votes in, one verdict out.
+//!
+//! Labelled transitions: `Waiting => (Won | Lost)`, once. What arrives after the
+//! verdict changes nothing here: late grants of a won attempt are welcome, those
+//! of a lost one are undone by the caller.
+
+use std::time::Duration;
+
+use super::quorum::{Fault, FaultKind, Reply, Vote, majority};
+use super::time::{Moment, WallTime, median};
+use super::token::FencingToken;
+use super::validity::Drift;
+
+/// What an attempt asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// How many nodes there are.
+    pub nodes: usize,
+    /// The lease that is asked for.
+    pub lease: Duration,
+    /// When the attempt began: before anything was sent, queued or connected.
+    pub started: Moment,
+    /// The proposed token.
+    pub token: FencingToken,
+    /// What is taken off the lease.
+    pub drift: Drift,
+    /// The longest lease in the cluster, which no floor can lie further ahead than.
+    pub max_lease: Duration,
+    /// The validity that must be left at least; more than zero must always be left.
+    pub min_validity: Duration,
+}
+
+/// What is known after a vote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Not decided.
+    Wait,
+    /// Acquired.
+    Won(Won),
+    /// Not acquired.
+    Lost(Loss),
+}
+
+/// An acquired lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Won {
+    /// The fencing token: the proposed one, or that of the call that won before.
+    pub token: FencingToken,
+    /// Until when the lock may be relied on.
+    pub valid_until: Moment,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Tokens that were too low or too far ahead cost the quorum: propose again.
+    Propose {
+        /// The highest floor that lies within what the nodes may grant.
+        floor: Option<FencingToken>,
+    },
+    /// Others hold the lock, or want it at the same moment.
+    Contended {
+        /// When the present holder's lease ends at the latest, from now; `None`
+        /// if that is not known or if nobody holds the lock for sure.
+        free_in: Option<Duration>,
+        /// Whether no single holder is known to have a quorum.
+        split: bool,
+    },
+    /// Too few nodes answered, or may vote.
+    Unavailable,
+    /// A quorum granted, but too late to rely on.
+    Late,
+}
+
+/// The attempt's state.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    terms: Terms,
+    replies: Vec<Option<Reply>>,
+    verdict: Option<Step>,
+}
+
+impl Attempt {
+    /// An attempt of which no node has answered yet.
+    #[must_use]
+    pub fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            replies: vec![None; terms.nodes],
+            verdict: None,
+        }
+    }
+
+    /// Takes a node's reply that was received at `now`.
+    pub fn reply(&mut self, node: usize, reply: Reply, now: Moment) -> Step {
+        if let Some(slot @ None) = self.replies.get_mut(node) {
+            *slot = Some(reply);
+        }
+        if self.verdict.is_none() {
+            match self.judge(now) {
+                Step::Wait => return Step::Wait,
+                // Waiting => Won | Lost
+                decided => self.verdict = Some(decided),
+            }
+        }
+        self.verdict.clone().unwrap_or(Step::Wait)
+    }
+
+    /// The time for answers is over: who has not answered, failed.
+    pub fn time_out(&mut self, now: Moment) -> Step {
+        let mut step = self.verdict.clone().unwrap_or(Step::Wait);
+        for node in 0..self.replies.len() {
+            if self.verdict.is_none() && self.replies[node].is_none() {
+                let fault = Fault::unknown(FaultKind::Timeout, "");
+                step = self.reply(node, Reply::failed(fault), now);
+            }
+        }
+        step
+    }
+
+    /// When nothing can be won any more, whoever answers.
+    #[must_use]
+    pub fn hopeless_from(&self) -> Moment {
+        self.valid_until() - self.terms.min_validity
+    }
+
+    /// The answers so far, by node.
+    #[must_use]
+    pub fn replies(&self) -> &[Option<Reply>] {
+        &self.replies
+    }
+
+    /// The nodes on which this attempt may have left, or may yet leave, a grant
+    /// or a share of one. A definite refusal is spent and needs no undo.
+    pub fn to_undo(&self) -> impl Iterator<Item = usize> {
+        self.replies.iter().enumerate().filter_map(|(node, reply)| {
+            let may_be_left = match reply.as_ref().map(|reply| &reply.vote) {
+                None | Some(Vote::Granted | Vote::Again { .. }) => true,
+                Some(Vote::Failed(fault)) => fault.maybe_done,
+                Some(_) => false,
+            };
+            may_be_left.then_some(node)
+        })
+    }
+
+    /// The median of the clocks of the nodes that answered, if a majority did.
+    #[must_use]
+    pub fn median_time(&self) -> Option<WallTime> {
+        let times: Vec<_> = self
+            .replies
+            .iter()
+            .flatten()
+            .filter_map(|reply| reply.time)
+            .collect();
+        if times.len() < majority(self.terms.nodes) {
+            return None;
+        }
+        median(times)
+    }
+
+    fn valid_until(&self) -> Moment {
+        self.terms
+            .drift
+            .valid_until(self.terms.started, self.terms.lease)
+    }
+
+    fn votes(&self) -> impl Iterator<Item = &Vote> {
+        self.replies.iter().flatten().map(|reply| &reply.vote)
+    }
+
+    fn judge(&self, now: Moment) -> Step {
+        let quorum = majority(self.terms.nodes);
+        let pending = self.replies.iter().filter(|reply| reply.is_none()).count();
+        let granted = self
+            .votes()
+            .filter(|vote| matches!(vote, Vote::Granted))
+            .count();
+        let (again, again_token) = self.most_shared_grant();
+        let won = if granted >= quorum {
+            Some(self.terms.token)
+        } else {
+            again_token.filter(|_| again >= quorum)
+        };
+        if let Some(token) = won {
+            let valid_until = self.valid_until();
+            let left = valid_until.saturating_since(now);
+            return if left > self.terms.min_validity {
+                Step::Won(Won { token, valid_until })
+            } else {
+                Step::Lost(Loss::Late)
+            };
+        }
+        if granted.max(again) + pending >= quorum {
+            return Step::Wait;
+        }
+        Step::Lost(self.why_lost(granted.max(again), pending))
+    }
+
+    fn why_lost(&self, mine: usize, pending: usize) -> Loss {
+        let quorum = majority(self.terms.nodes);
+        let count = |wanted: fn(&Vote) -> bool| self.votes().filter(|vote| wanted(vote)).count();
+        let mistaken = count(|vote| matches!(vote, Vote::Stale { .. } | Vote::Ahead));
+        if mistaken > 0 && mine + pending + mistaken >= quorum {
+            return Loss::Propose {
+                floor: self.highest_floor(),
+            };
+        }
+        let silent = count(|vote| matches!(vote, Vote::Failed(_) | Vote::Guarded { .. }));
+        if self.terms.nodes - silent < quorum {
+            return Loss::Unavailable;
+        }
+        let (held, _) = self.largest_rival();
+        // What has not answered, or failed, may hold for the rival too.
+        let split = held + pending + silent < quorum;
+        Loss::Contended {
+            free_in: if split { None } else { self.free_in() },
+            split,
+        }
+    }
+
+    /// How many nodes share a grant of this owner by another call, and its token.
+    fn most_shared_grant(&self) -> (usize, Option<FencingToken>) {
+        self.most_frequent(|vote| match vote {
+            Vote::Again { token, .. } => Some(*token),
+            _ => None,
+        })
+        .map_or((0, None), |(count, token)| (count, Some(token)))
+    }
+
+    /// On how many nodes the most widespread other holder was seen.
+    fn largest_rival(&self) -> (usize, Option<FencingToken>) {
+        self.most_frequent(|vote| match vote {
+            Vote::Held { token, .. } => Some(*token),
+            _ => None,
+        })
+        .unwrap_or((0, None))
+    }
+
+    fn most_frequent<T: PartialEq + Copy>(
+        &self,
+        pick: impl Fn(&Vote) -> Option<T>,
+    ) -> Option<(usize, T)> {
+        let picked: Vec<T> = self.votes().filter_map(pick).collect();
+        let count = |of: &T| picked.iter().filter(|one| *one == of).count();
+        picked
+            .iter()
+            .map(|one| (count(one), *one))
+            .max_by_key(|(count, _)| *count)
+    }
+
+    /// The highest floor, those left out that no proposal could pass.
+    fn highest_floor(&self) -> Option<FencingToken> {
+        let reach = self
+            .median_time()
+            .map(|time| time.plus(self.terms.max_lease));
+        self.votes()
+            .filter_map(|vote| match vote {
+                Vote::Stale { floor } => Some(*floor),
+                _ => None,
+            })
+            .filter(|floor| reach.is_none_or(|reach| floor.as_u64() <= reach.as_micros()))
+            .max()
+    }
+
+    /// When a quorum of nodes will be free, going by what the holders have left.
+    fn free_in(&self) -> Option<Duration> {
+        let mut free: Vec<Duration> = self
+            .votes()
+            .filter_map(|vote| match vote {
+                Vote::Held { remaining, .. } => *remaining,
+                Vote::Granted | Vote::Again { .. } => Some(Duration::ZERO),
+                _ => None,
+            })
+            .collect();
+        free.sort_unstable();
+        let quorum = majority(self.terms.nodes);
+        free.get(quorum - 1)
+            .or(free.last())
+            .copied()
+            .filter(|left| !left.is_zero())
+    }
+}

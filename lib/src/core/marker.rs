@@ -1,0 +1,272 @@
+//! The marker: what a node knows about the cluster it votes in.
+//!
+//! A node without a marker, or with one that another run of the server wrote,
+//! may have forgotten what it granted; it may not vote until the longest lease
+//! that it may have forgotten is over. Opening a new set of nodes goes through a
+//! *prepared* marker on every node, so that no two openings, however they
+//! interleave, can skip that wait on a node that had voted before.
+
+use std::time::Duration;
+
+use super::time::WallTime;
+
+/// What all nodes and clients of one cluster agree upon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterInfo {
+    /// The cluster's random id.
+    pub id: String,
+    /// How many nodes it has.
+    pub nodes: usize,
+    /// The longest lease that anybody may ask for.
+    pub max_lease: Duration,
+}
+
+/// Whether a node has been opened for voting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// A new set is being opened; the nonce is this node's in that opening.
+    Prepared {
+        /// Random, fresh with every preparation.
+        nonce: String,
+    },
+    /// The node votes, from `voting_from` on.
+    Active,
+}
+
+/// A node's marker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// The cluster.
+    pub cluster: ClusterInfo,
+    /// Prepared or active.
+    pub phase: Phase,
+    /// The server run that this marker is valid for.
+    pub run_id: String,
+    /// When the node may vote (again), by its own clock.
+    pub voting_from: WallTime,
+    /// A floor for every resource that has none of its own.
+    pub floor_base: WallTime,
+    /// The highest time that the node is known to have seen; lifted at most once a second.
+    pub high_water: WallTime,
+    /// Whether every write was on disk before it was answered.
+    pub durable: bool,
+}
+
+/// How long a floor outlives its token.
+pub(crate) const FLOOR_RETENTION: Duration = Duration::from_hours(24);
+/// Floors are kept this much longer than [`FLOOR_RETENTION`], more than the
+/// high-water mark can lag behind, so that a floor that is gone is always
+/// below what its absence counts as.
+pub(crate) const FLOOR_SLACK: Duration = Duration::from_secs(2);
+/// The high-water mark is lifted when it lags behind by this much.
+pub(crate) const HIGH_WATER_STEP: Duration = Duration::from_secs(1);
+/// A clock this far behind the high-water mark has stepped back.
+pub(crate) const CLOCK_BEHIND: Duration = Duration::from_secs(2);
+
+/// The shortest maximum lease a cluster can have.
+pub const MIN_MAX_LEASE: Duration = Duration::from_millis(100);
+/// The longest: floors are kept for a day, and tokens may lie this far ahead.
+pub const MAX_MAX_LEASE: Duration = Duration::from_hours(12);
+/// Five minutes, as long as the proxy lets a caller wait.
+pub const DEFAULT_MAX_LEASE: Duration = Duration::from_mins(5);
+
+/// A change of a node's marker, or a look at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MarkerCommand {
+    /// Look.
+    Read,
+    /// First half of opening a new set: write a prepared marker, unless there is
+    /// an active one, or a prepared one of a cluster with a lower id.
+    Prepare {
+        /// The cluster.
+        cluster: ClusterInfo,
+        /// This node's nonce.
+        nonce: String,
+        /// Whether the node persists every write before it answers.
+        durable: bool,
+    },
+    /// Second half: open a node for voting at once, if it is still prepared with this nonce.
+    Activate {
+        /// The nonce that was seen while no node of the set was active.
+        nonce: String,
+    },
+    /// Take note of a loss: the node votes again when the longest lease that it
+    /// may have forgotten is over.
+    Guard {
+        /// The cluster that the node belongs to.
+        cluster: ClusterInfo,
+        /// When the server started, by its own clock, rounded up; `None` if this is no restart.
+        started: Option<WallTime>,
+        /// Whether the node persists every write before it answers.
+        durable: bool,
+    },
+}
+
+/// A node's clock and its marker, if it has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarkerState {
+    /// The node's clock.
+    pub time: WallTime,
+    /// The run of the server that answered.
+    pub run_id: String,
+    /// The marker.
+    pub marker: Option<Marker>,
+}
+
+/// Why a node may not vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bar {
+    /// There is no marker: a new node, or one that lost everything.
+    Unmarked,
+    /// The marker waits for the second half of an opening.
+    Prepared,
+    /// Another run of the server wrote the marker.
+    Restarted,
+    /// The clock is clearly behind what it has shown before.
+    SteppedBack,
+    /// The guard is longer than any lease: the clock was wild when it was set.
+    WildGuard,
+    /// The guard runs for this long still.
+    Guarded(Duration),
+}
+
+impl Bar {
+    /// Whether the marker must be judged anew before the node can ever vote.
+    #[must_use]
+    pub const fn wants_judgement(self) -> bool {
+        !matches!(self, Self::Guarded(_) | Self::Prepared)
+    }
+}
+
+/// Whether a node with this marker may vote at `now`; else why not.
+#[must_use]
+pub fn bar(marker: Option<&Marker>, run_id: &str, now: WallTime) -> Option<Bar> {
+    let Some(marker) = marker else {
+        return Some(Bar::Unmarked);
+    };
+    if marker.phase != Phase::Active {
+        return Some(Bar::Prepared);
+    }
+    if marker.run_id != run_id {
+        return Some(Bar::Restarted);
+    }
+    if now.plus(CLOCK_BEHIND) < marker.high_water {
+        return Some(Bar::SteppedBack);
+    }
+    let latest = now.plus(marker.cluster.max_lease);
+    if marker.voting_from > latest || marker.floor_base > latest {
+        return Some(Bar::WildGuard);
+    }
+    (marker.voting_from > now).then(|| Bar::Guarded(marker.voting_from.saturating_since(now)))
+}
+
+/// What a marker command makes of a node's marker.
+#[must_use]
+pub(crate) fn apply(
+    marker: Option<Marker>,
+    run_id: &str,
+    now: WallTime,
+    command: MarkerCommand,
+) -> Option<Marker> {
+    match command {
+        MarkerCommand::Read => marker,
+        MarkerCommand::Prepare {
+            cluster,
+            nonce,
+            durable,
+        } => {
+            // The lowest id wins, so that openings that meet agree upon one.
+            let yields = marker.as_ref().is_none_or(|present| {
+                present.phase != Phase::Active
+                    && (present.cluster.id > cluster.id || present.run_id != run_id)
+            });
+            if !yields {
+                return marker;
+            }
+            Some(Marker {
+                cluster,
+                phase: Phase::Prepared { nonce },
+                run_id: run_id.to_owned(),
+                voting_from: now,
+                floor_base: WallTime::default(),
+                high_water: now,
+                durable,
+            })
+        }
+        MarkerCommand::Activate { nonce } => marker.map(|present| match present.phase {
+            Phase::Prepared { nonce: ref own } if *own == nonce && present.run_id == run_id => {
+                Marker {
+                    phase: Phase::Active,
+                    ..present
+                }
+            }
+            _ => present,
+        }),
+        MarkerCommand::Guard {
+            cluster,
+            started,
+            durable,
+        } => Some(guarded(marker, run_id, now, cluster, started, durable)),
+    }
+}
+
+fn guarded(
+    marker: Option<Marker>,
+    run_id: &str,
+    now: WallTime,
+    cluster: ClusterInfo,
+    started: Option<WallTime>,
+    durable: bool,
+) -> Marker {
+    // A guard counts from the loss, which is no later than now.
+    let fresh = |max_lease: Duration, loss: WallTime| now.min(loss).plus(max_lease);
+    let Some(present) = marker else {
+        // A marker can go long after the server's start (FLUSHALL), so the loss
+        // may be as late as now.
+        let from = fresh(cluster.max_lease, now);
+        return Marker {
+            cluster,
+            phase: Phase::Active,
+            run_id: run_id.to_owned(),
+            voting_from: from,
+            floor_base: from,
+            high_water: now,
+            durable,
+        };
+    };
+    let guard = |loss: WallTime| {
+        let from = fresh(present.cluster.max_lease, loss).max(present.voting_from);
+        // A voting-from beyond any lease comes from a clock that was wild.
+        from.min(now.plus(present.cluster.max_lease))
+    };
+    match bar(Some(&present), run_id, now) {
+        None | Some(Bar::Guarded(_) | Bar::Unmarked) => Marker { durable, ..present },
+        Some(Bar::Restarted) if present.durable && durable => Marker {
+            run_id: run_id.to_owned(),
+            ..present
+        },
+        Some(Bar::Restarted) => {
+            let from = guard(started.unwrap_or(now));
+            Marker {
+                run_id: run_id.to_owned(),
+                voting_from: from,
+                floor_base: from,
+                high_water: now,
+                durable,
+                ..present
+            }
+        }
+        Some(Bar::Prepared | Bar::SteppedBack | Bar::WildGuard) => {
+            let from = guard(now);
+            Marker {
+                phase: Phase::Active,
+                run_id: run_id.to_owned(),
+                voting_from: from,
+                floor_base: from,
+                high_water: now,
+                durable,
+                ..present
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The decisions, and nothing else.
+//!
+//! Everything here is pure: no tokio, no Redis, no clock and no randomness. The
+//! present time and the dice are arguments, so every rule can be tested
+//! exhaustively and the same code runs in production, simulation and model.
+//!
+//! Architecture invariant: `core` imports nothing from the rest of the crate.
+
+pub(crate) mod admission;
+pub(crate) mod attempt;
+pub(crate) mod command;
+pub(crate) mod marker;
+pub(crate) mod outcome;
+pub(crate) mod quorum;
+pub(crate) mod register;
+pub(crate) mod schedule;
+pub(crate) mod time;
+pub(crate) mod token;
+pub(crate) mod types;
+pub(crate) mod validity;

@@ -1,0 +1,425 @@
+//! The rules of one node, as a pure function over its state.
+//!
+//! The in-memory node and the simulation run this very code; the Lua scripts of
+//! the Redis node mirror it rule by rule, and one conformance suite holds both
+//! to the same answers.
+//!
+//! Invariant: a grant's token is above every floor that the node has accepted
+//! for the resource, and the floor never falls while it is kept.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use super::command::Command;
+use super::marker::{self, FLOOR_RETENTION, FLOOR_SLACK, HIGH_WATER_STEP, Marker, MarkerCommand};
+use super::quorum::{Fault, FaultKind, Vote};
+use super::time::WallTime;
+use super::token::FencingToken;
+use super::types::{CallId, OwnerId, Resource};
+
+#[derive(Clone, Debug)]
+struct Lock {
+    owner: OwnerId,
+    expires: WallTime,
+}
+
+/// A grant, and the calls that rest on it: the one that won it, and those that
+/// asked again for the same owner. One call's undo takes back its own share;
+/// only the last one takes the lock.
+#[derive(Clone, Debug)]
+struct Grant {
+    owner: OwnerId,
+    token: FencingToken,
+    shares: Shares,
+}
+
+/// Which calls rest on a grant, each with the token that it proposed last.
+#[derive(Clone, Debug)]
+enum Shares {
+    /// These.
+    Of(Vec<(CallId, FencingToken)>),
+    /// More than are worth counting: no undo takes the lock, only release and expiry.
+    Pinned,
+}
+
+/// Calls beyond this many pin the grant.
+pub(crate) const MAX_SHARES: usize = 4;
+
+impl Shares {
+    /// Whether the grant was won by this call.
+    fn founded_by(&self, call: CallId) -> bool {
+        matches!(self, Self::Of(shares) if shares.first().is_some_and(|share| share.0 == call))
+    }
+
+    fn join(&mut self, call: CallId, token: FencingToken) {
+        let Self::Of(shares) = self else { return };
+        if let Some(share) = shares.iter_mut().find(|share| share.0 == call) {
+            share.1 = token;
+        } else if shares.len() == MAX_SHARES {
+            *self = Self::Pinned;
+        } else {
+            shares.push((call, token));
+        }
+    }
+
+    /// Takes back the call's share as of `token`, unless a later attempt renewed
+    /// it. Whether that was the last one.
+    fn leave(&mut self, call: CallId, token: FencingToken) -> bool {
+        let Self::Of(shares) = self else { return false };
+        let before = shares.len();
+        shares.retain(|share| share.0 != call || share.1 > token);
+        before > 0 && shares.is_empty()
+    }
+}
+
+/// The floor of a resource, and its last grant, which counts only while its owner holds the lock.
+#[derive(Clone, Debug)]
+struct Fence {
+    floor: FencingToken,
+    grant: Option<Grant>,
+    expires: WallTime,
+}
+
+/// One node's state. Expired entries are removed as time passes, in order of expiry.
+#[derive(Clone, Debug, Default)]
+pub struct Register {
+    marker: Option<Marker>,
+    locks: HashMap<Resource, Lock>,
+    fences: HashMap<Resource, Fence>,
+    expiries: BTreeSet<(WallTime, bool, Resource)>,
+}
+
+const FENCE: bool = true;
+const LOCK: bool = false;
+
+impl Register {
+    /// The marker, if the node has one.
+    #[must_use]
+    pub const fn marker(&self) -> Option<&Marker> {
+        self.marker.as_ref()
+    }
+
+    /// How many locks are held, expired ones not yet removed included.
+    #[must_use]
+    pub fn locks(&self) -> usize {
+        self.locks.len()
+    }
+
+    /// Whether the resource is locked at `now`, and by whom.
+    #[must_use]
+    pub fn holder(&self, resource: &Resource, now: WallTime) -> Option<&OwnerId> {
+        self.locks
+            .get(resource)
+            .filter(|lock| lock.expires > now)
+            .map(|lock| &lock.owner)
+    }
+
+    /// Changes or reads the marker.
+    pub fn mark(&mut self, now: WallTime, run_id: &str, command: MarkerCommand) -> Option<Marker> {
+        self.marker = marker::apply(self.marker.take(), run_id, now, command);
+        self.marker.clone()
+    }
+
+    /// One step of the protocol when the node's clock says `now`.
+    pub fn apply(&mut self, now: WallTime, run_id: &str, command: &Command) -> Vote {
+        self.expire(now);
+        self.lift_high_water(now);
+        let barred = match marker::bar(self.marker.as_ref(), run_id, now) {
+            None => None,
+            Some(marker::Bar::Guarded(left)) => Some(Vote::Guarded {
+                remaining: Some(left),
+            }),
+            Some(_) => Some(Vote::Guarded { remaining: None }),
+        };
+        match command {
+            Command::Acquire {
+                resource,
+                owner,
+                lease,
+                call,
+                token,
+            } => barred
+                .unwrap_or_else(|| self.acquire(now, resource, owner, *lease, (*call, *token))),
+            Command::Extend {
+                resource,
+                owner,
+                by,
+            } => barred.unwrap_or_else(|| self.extend(now, resource, owner, *by)),
+            Command::Release {
+                resource,
+                owner,
+                token,
+            } => self.release(now, resource, owner, *token),
+            Command::Undo {
+                resource,
+                owner,
+                call,
+                token,
+            } => {
+                let deleted = self
+                    .present_grant(resource)
+                    .is_some_and(|g| g.owner == *owner)
+                    && self
+                        .fences
+                        .get_mut(resource)
+                        .and_then(|fence| fence.grant.as_mut())
+                        .is_some_and(|grant| grant.shares.leave(*call, *token));
+                self.let_go(now, resource, *token, deleted);
+                Vote::Undone { deleted }
+            }
+            Command::Settle {
+                resource,
+                owner,
+                token,
+            } => {
+                let held = self
+                    .locks
+                    .get(resource)
+                    .is_some_and(|lock| lock.owner == *owner);
+                let deleted = held
+                    && self
+                        .grant_of(resource, owner)
+                        .is_none_or(|g| g.token <= *token);
+                self.let_go(now, resource, *token, deleted);
+                Vote::Settled { deleted }
+            }
+            Command::Inspect { resource } => self.inspect(now, resource),
+            Command::Ping => barred.unwrap_or(Vote::Pong),
+        }
+    }
+
+    fn acquire(
+        &mut self,
+        now: WallTime,
+        key: &Resource,
+        owner: &OwnerId,
+        lease: Duration,
+        (call, token): (CallId, FencingToken),
+    ) -> Vote {
+        let max_lease = self.max_lease();
+        if lease > max_lease {
+            return Vote::Failed(Fault::unsent(
+                FaultKind::Misconfigured,
+                "the lease is above the cluster's maximum",
+            ));
+        }
+        if self.locks.get(key).is_some_and(|lock| lock.owner != *owner) {
+            return self.held(now, key);
+        }
+        let floor = self.floor(key, now);
+        if token <= floor {
+            return Vote::Stale { floor };
+        }
+        if token.as_u64() > now.plus(max_lease).as_micros() {
+            return Vote::Ahead;
+        }
+        let by_another_call = self
+            .present_grant(key)
+            .is_some_and(|grant| !grant.shares.founded_by(call));
+        if by_another_call {
+            return self.again(now, key, owner, lease, (call, token));
+        }
+        let shares = Shares::Of(vec![(call, token)]);
+        self.set_fence(
+            key,
+            token,
+            Some(Grant {
+                owner: owner.clone(),
+                token,
+                shares,
+            }),
+        );
+        self.set_lock(key, owner.clone(), now.plus(lease));
+        Vote::Granted
+    }
+
+    /// The owner holds the lock by another call: this one rests on the same grant.
+    fn again(
+        &mut self,
+        now: WallTime,
+        key: &Resource,
+        owner: &OwnerId,
+        lease: Duration,
+        (call, proposed): (CallId, FencingToken),
+    ) -> Vote {
+        let Some(grant) = self
+            .fences
+            .get_mut(key)
+            .and_then(|fence| fence.grant.as_mut())
+        else {
+            return Vote::Absent;
+        };
+        grant.shares.join(call, proposed);
+        let token = grant.token;
+        let held_until = self.locks.get(key).map_or(now, |lock| lock.expires);
+        let expires = held_until.max(now.plus(lease));
+        self.set_lock(key, owner.clone(), expires);
+        Vote::Again {
+            token,
+            remaining: expires.saturating_since(now),
+        }
+    }
+
+    fn extend(&mut self, now: WallTime, key: &Resource, owner: &OwnerId, by: Duration) -> Vote {
+        let max_lease = self.max_lease();
+        let Some(lock) = self.locks.get(key) else {
+            return Vote::Absent;
+        };
+        if lock.owner != *owner {
+            return self.held(now, key);
+        }
+        let remaining = lock.expires.saturating_since(now);
+        let target = remaining.max(remaining.saturating_add(by).min(max_lease));
+        self.set_lock(key, owner.clone(), now.plus(target));
+        let token = self.grant_of(key, owner).map(|grant| grant.token);
+        Vote::Extended {
+            token,
+            remaining: target,
+        }
+    }
+
+    fn release(
+        &mut self,
+        now: WallTime,
+        key: &Resource,
+        owner: &OwnerId,
+        token: FencingToken,
+    ) -> Vote {
+        match self.locks.get(key) {
+            None => return Vote::Absent,
+            Some(lock) if lock.owner != *owner => return self.held(now, key),
+            Some(_) => {}
+        }
+        match self.grant_of(key, owner).map(|grant| grant.token) {
+            Some(grant) if grant > token => Vote::Newer { token: grant },
+            grant => {
+                self.remove_lock(key);
+                Vote::Released { token: grant }
+            }
+        }
+    }
+
+    fn inspect(&self, now: WallTime, key: &Resource) -> Vote {
+        self.locks
+            .get(key)
+            .map_or(Vote::Absent, |lock| Vote::Holder {
+                owner: lock.owner.as_str().into(),
+                remaining: Some(lock.expires.saturating_since(now)),
+                token: self.present_grant(key).map(|grant| grant.token),
+            })
+    }
+
+    /// Undo and settle: deletes the lock if it is the one meant, and refuses what comes late.
+    fn let_go(&mut self, now: WallTime, key: &Resource, token: FencingToken, delete: bool) {
+        if delete {
+            self.remove_lock(key);
+        }
+        // A floor beyond what any lease may reach would refuse the resource for ever.
+        if self.marker.is_some() && token.as_u64() <= now.plus(self.max_lease()).as_micros() {
+            let kept = self.fences.get(key).and_then(|fence| fence.grant.clone());
+            if token > self.floor(key, now) {
+                self.set_fence(key, token, kept);
+            }
+        }
+    }
+
+    fn held(&self, now: WallTime, key: &Resource) -> Vote {
+        let remaining = self
+            .locks
+            .get(key)
+            .map(|lock| lock.expires.saturating_since(now));
+        Vote::Held {
+            remaining,
+            token: self.present_grant(key).map(|grant| grant.token),
+        }
+    }
+
+    /// The grant of `owner`, if the lock's present holder is that owner.
+    fn grant_of(&self, key: &Resource, owner: &OwnerId) -> Option<&Grant> {
+        self.present_grant(key)
+            .filter(|grant| grant.owner == *owner)
+    }
+
+    /// The grant under which the lock is held now, if it was granted by this protocol.
+    fn present_grant(&self, key: &Resource) -> Option<&Grant> {
+        let lock = self.locks.get(key)?;
+        self.fences
+            .get(key)?
+            .grant
+            .as_ref()
+            .filter(|grant| grant.owner == lock.owner)
+    }
+
+    fn floor(&self, key: &Resource, now: WallTime) -> FencingToken {
+        let kept = self.fences.get(key).map(|fence| fence.floor);
+        let missing = self.marker.as_ref().map_or(WallTime::default(), |marker| {
+            marker
+                .high_water
+                .max(now)
+                .minus(FLOOR_RETENTION)
+                .max(marker.floor_base)
+        });
+        kept.unwrap_or(FencingToken::new(missing.as_micros()))
+    }
+
+    fn max_lease(&self) -> Duration {
+        self.marker
+            .as_ref()
+            .map_or(Duration::ZERO, |marker| marker.cluster.max_lease)
+    }
+
+    fn lift_high_water(&mut self, now: WallTime) {
+        if let Some(marker) = &mut self.marker
+            && now.saturating_since(marker.high_water) >= HIGH_WATER_STEP
+        {
+            marker.high_water = now;
+        }
+    }
+
+    fn set_lock(&mut self, key: &Resource, owner: OwnerId, expires: WallTime) {
+        self.remove_lock(key);
+        self.locks.insert(key.clone(), Lock { owner, expires });
+        self.expiries.insert((expires, LOCK, key.clone()));
+    }
+
+    fn remove_lock(&mut self, key: &Resource) {
+        if let Some(lock) = self.locks.remove(key) {
+            self.expiries.remove(&(lock.expires, LOCK, key.clone()));
+        }
+    }
+
+    fn set_fence(&mut self, key: &Resource, floor: FencingToken, grant: Option<Grant>) {
+        if let Some(fence) = self.fences.remove(key) {
+            self.expiries.remove(&(fence.expires, FENCE, key.clone()));
+        }
+        let expires = WallTime::from_micros(floor.as_u64())
+            .plus(FLOOR_RETENTION)
+            .plus(FLOOR_SLACK);
+        self.fences.insert(
+            key.clone(),
+            Fence {
+                floor,
+                grant,
+                expires,
+            },
+        );
+        self.expiries.insert((expires, FENCE, key.clone()));
+    }
+
+    fn expire(&mut self, now: WallTime) {
+        while let Some((expires, kind, _)) = self.expiries.first() {
+            if *expires > now {
+                break;
+            }
+            let is_fence = *kind == FENCE;
+            let Some((_, _, key)) = self.expiries.pop_first() else {
+                break;
+            };
+            if is_fence {
+                self.fences.remove(&key);
+            } else {
+                self.locks.remove(&key);
+            }
+        }
+    }
+}

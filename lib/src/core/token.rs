@@ -1,0 +1,132 @@
+//! Fencing tokens, and the clock that proposes them.
+//!
+//! A token is a whole number below 2^53, so that JSON and Lua carry it exactly.
+//! Proposals follow the nodes' median clock: being right only makes a first
+//! proposal likely to be high enough. That tokens rise rests on the floors that
+//! the nodes keep, on no clock at all.
+
+use std::fmt;
+
+use super::time::WallTime;
+
+/// A number that rises with every acquisition of one resource.
+///
+/// Storage that remembers the highest token it has seen and refuses lower ones
+/// is safe even from a holder whose lease ended without its noticing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FencingToken(u64);
+
+impl FencingToken {
+    /// The highest token there can be.
+    pub const MAX: Self = Self((1 << 53) - 1);
+    /// Below every token that is ever granted.
+    pub const ZERO: Self = Self(0);
+
+    /// The token with this number; clamped to [`FencingToken::MAX`].
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        if number > Self::MAX.0 {
+            Self::MAX
+        } else {
+            Self(number)
+        }
+    }
+
+    /// The number, always below 2^53.
+    #[must_use]
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    /// The next higher token.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self::new(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for FencingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for FencingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FencingToken({})", self.0)
+    }
+}
+
+impl From<FencingToken> for u64 {
+    fn from(token: FencingToken) -> Self {
+        token.0
+    }
+}
+
+/// A hybrid logical clock: microseconds of the nodes' median time, never twice the same.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TokenClock {
+    last: u64,
+    /// The nodes' median time less ours, in microseconds.
+    offset: i64,
+}
+
+impl TokenClock {
+    /// The next proposal: above `floor`, and above every proposal before it
+    /// that was not itself forced upwards by a floor.
+    pub fn propose(&mut self, wall: WallTime, floor: Option<FencingToken>) -> FencingToken {
+        let aligned = wall.as_micros().saturating_add_signed(self.offset);
+        self.last = aligned.max(self.last.saturating_add(1));
+        let own = FencingToken::new(self.last);
+        // One key's high floor must not lift the proposals for all other keys.
+        floor.map_or(own, |floor| own.max(floor.next()))
+    }
+
+    /// Follows the nodes' median clock, seen while ours said `wall`.
+    pub fn align(&mut self, wall: WallTime, median: WallTime) {
+        let to_signed = |time: WallTime| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        self.offset = to_signed(median).saturating_sub(to_signed(wall));
+        // A clock that was ahead must be able to come back, or its proposals stay refused.
+        self.last = self.last.min(median.as_micros());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: WallTime = WallTime::from_micros(1_000_000);
+
+    #[test]
+    fn proposals_rise_even_while_the_clock_stands_still_or_steps_back() {
+        let mut clock = TokenClock::default();
+        let first = clock.propose(NOW, None);
+        let second = clock.propose(NOW, None);
+        let third = clock.propose(WallTime::from_micros(5), None);
+        assert!(first < second && second < third);
+    }
+
+    #[test]
+    fn a_floor_lifts_one_proposal_and_not_those_for_other_keys() {
+        let mut clock = TokenClock::default();
+        let lifted = clock.propose(NOW, Some(FencingToken::new(9_000_000)));
+        assert_eq!(lifted.as_u64(), 9_000_001);
+        assert!(clock.propose(NOW, None).as_u64() < 9_000_000);
+    }
+
+    #[test]
+    fn a_wild_local_clock_is_brought_back_to_the_nodes_time() {
+        let mut clock = TokenClock::default();
+        let wild = WallTime::from_micros(500_000_000);
+        assert_eq!(clock.propose(wild, None).as_u64(), 500_000_000);
+        clock.align(wild, NOW);
+        let next = clock.propose(wild, None).as_u64();
+        assert!((1_000_000..1_000_010).contains(&next), "{next}");
+    }
+
+    #[test]
+    fn tokens_stay_exact_in_json() {
+        assert_eq!(FencingToken::new(u64::MAX), FencingToken::MAX);
+        assert_eq!(FencingToken::MAX.next(), FencingToken::MAX);
+    }
+}

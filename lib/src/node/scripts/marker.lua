@@ -1,0 +1,53 @@
+-- Reads or changes the node's marker; see core/marker.rs for the reasons.
+-- ARGV[2]  read
+--        | prepare  nonce durable cluster nodes max-lease
+--        | activate nonce
+--        | guard    started-or-empty durable cluster nodes max-lease
+-- now, then the marker's fields and values in turn
+
+local verb = ARGV[2]
+local key = KEYS[1]
+local run = ARGV[1]
+
+local function write(phase, nonce, from, base)
+  redis.call('HSET', key, 'phase', phase, 'nonce', nonce, 'run', run,
+    'voting_from', int(from), 'floor_base', int(base), 'high_water', int(now),
+    'durable', ARGV[4])
+end
+
+local function name_cluster()
+  redis.call('HSET', key, 'cluster', ARGV[5], 'nodes', ARGV[6], 'max_lease', ARGV[7])
+end
+
+if verb == 'prepare' then
+  local yields = not marked or (mark[1] ~= 'active' and
+    (redis.call('HGET', key, 'cluster') > ARGV[5] or mark[2] ~= run))
+  if yields then
+    name_cluster()
+    write('prepared', ARGV[3], now, 0)
+  end
+elseif verb == 'activate' then
+  if mark[1] == 'prepared' and mark[2] == run and redis.call('HGET', key, 'nonce') == ARGV[3] then
+    redis.call('HSET', key, 'phase', 'active')
+  end
+elseif verb == 'guard' then
+  local why = bar()
+  if why == 'unmarked' then
+    -- The marker may have gone long after the server's start: the loss may be now.
+    name_cluster()
+    local from = now + ARGV[7] * 1000
+    write('active', '', from, from)
+  elseif not why or why == 'guarded' then
+    redis.call('HSET', key, 'durable', ARGV[4])
+  elseif why == 'restarted' and ARGV[4] == '1' and redis.call('HGET', key, 'durable') == '1' then
+    redis.call('HSET', key, 'run', run)
+  else
+    local loss = now
+    if why == 'restarted' and ARGV[3] ~= '' then loss = math.min(now, tonumber(ARGV[3])) end
+    -- A later witness never prolongs a guard, and none is longer than any lease.
+    local longest = now + max_lease * 1000
+    local from = math.min(math.max(loss + max_lease * 1000, voting_from), longest)
+    write('active', '', from, from)
+  end
+end
+return {now, redis.call('HGETALL', key)}

@@ -1,0 +1,212 @@
+//! The quorum client: one operation on all nodes at once.
+
+mod acquire;
+mod builder;
+mod chores;
+mod extend;
+mod fanout;
+mod grant;
+mod release;
+mod with_lock;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+pub use builder::RedlockBuilder;
+pub use extend::Extension;
+pub use grant::{Grant, Holding};
+pub use with_lock::Outcome;
+
+use crate::clock::{Clock, Moment, WallTime};
+use crate::config::Settings;
+use crate::core::command::Command;
+use crate::core::marker::{ClusterInfo, MAX_MAX_LEASE};
+use crate::core::quorum::{Reply, Vote, majority};
+use crate::core::token::{FencingToken, TokenClock};
+use crate::core::types::{NodeId, Resource};
+use crate::entropy::Entropy;
+use crate::node::{Ballot, Judged, Node};
+use crate::observer::Observer;
+use chores::Chores;
+
+/// A lock over a quorum of independent nodes.
+///
+/// Clones are cheap and share everything. All operations may be dropped at any
+/// await point: what an acquire had begun is undone in the background, and a
+/// release or extension that was sent takes its course.
+#[derive(Clone)]
+pub struct Redlock {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    nodes: Vec<Arc<dyn Node>>,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    observer: Arc<dyn Observer>,
+    tokens: Mutex<TokenClock>,
+    cluster: OnceLock<ClusterInfo>,
+    chores: Chores,
+}
+
+/// Whether each node is there and may vote.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    /// The nodes in the order of the configuration, each with its answer.
+    pub nodes: Vec<(NodeId, Vote)>,
+    /// How many nodes must vote.
+    pub quorum: usize,
+}
+
+impl Readiness {
+    /// Whether a quorum of nodes votes.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.nodes
+            .iter()
+            .filter(|(_, vote)| *vote == Vote::Pong)
+            .count()
+            >= self.quorum
+    }
+}
+
+impl Redlock {
+    /// Starts the configuration of a client.
+    #[must_use]
+    pub fn builder() -> RedlockBuilder {
+        RedlockBuilder::default()
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    pub fn node_count(&self) -> usize {
+        self.inner.nodes.len()
+    }
+
+    /// What an operator should know about the configuration, though it works.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let nodes = self.node_count();
+        let even = (nodes % 2 == 0).then(|| {
+            format!(
+                "{nodes} nodes survive the loss of no more than {} do: use an odd number",
+                nodes - 1
+            )
+        });
+        even.into_iter().collect()
+    }
+
+    /// The longest lease that may be asked for: the cluster's maximum, or this
+    /// client's own lower bound. `None` while no node has told it yet.
+    #[must_use]
+    pub fn max_lease(&self) -> Option<Duration> {
+        let cluster = self.inner.cluster()?.max_lease;
+        Some(
+            self.inner
+                .settings
+                .max_lease
+                .map_or(cluster, |own| own.min(cluster)),
+        )
+    }
+
+    /// Asks every node whether it is there and may vote, within the node timeout.
+    pub async fn readiness(&self) -> Readiness {
+        let inner = &self.inner;
+        let replies = inner.ask_all(&Command::Ping).await;
+        let nodes = inner.nodes.iter().zip(replies);
+        Readiness {
+            nodes: nodes
+                .map(|(node, reply)| (node.id().clone(), reply.vote))
+                .collect(),
+            quorum: majority(inner.nodes.len()),
+        }
+    }
+
+    /// Asks every node who holds the resource, and changes nothing.
+    pub async fn inspect(&self, resource: &Resource) -> Vec<(NodeId, Vote)> {
+        let replies = self
+            .inner
+            .ask_all(&Command::Inspect {
+                resource: resource.clone(),
+            })
+            .await;
+        let nodes = self.inner.nodes.iter().map(|node| node.id().clone());
+        nodes
+            .zip(replies.into_iter().map(|reply| reply.vote))
+            .collect()
+    }
+
+    /// Waits until nothing is left to undo or settle on any node, `within` this
+    /// time at most. Whether that was reached. For an orderly end of a process.
+    pub async fn drained(&self, within: Duration) -> bool {
+        tokio::time::timeout(within, self.inner.chores.done())
+            .await
+            .is_ok()
+    }
+}
+
+impl Inner {
+    fn quorum(&self) -> usize {
+        majority(self.nodes.len())
+    }
+
+    /// The cluster, as soon as one node has told it.
+    fn cluster(&self) -> Option<&ClusterInfo> {
+        if self.cluster.get().is_none() {
+            let told = self
+                .nodes
+                .iter()
+                .find_map(|node| match node.last_judged() {
+                    Some(Judged::Serving(info)) => Some(info),
+                    _ => None,
+                })?;
+            // Another thread may have been first, with the same.
+            let _ = self.cluster.set(told);
+        }
+        self.cluster.get()
+    }
+
+    fn max_lease(&self) -> Duration {
+        let cluster = self.cluster().map_or(MAX_MAX_LEASE, |info| info.max_lease);
+        self.settings
+            .max_lease
+            .map_or(cluster, |own| own.min(cluster))
+    }
+
+    fn with_tokens<T>(&self, change: impl FnOnce(&mut TokenClock) -> T) -> T {
+        change(&mut self.tokens.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn propose(&self, floor: Option<FencingToken>) -> FencingToken {
+        let wall = self.clock.wall();
+        self.with_tokens(|tokens| tokens.propose(wall, floor))
+    }
+
+    fn align(&self, median: WallTime) {
+        let wall = self.clock.wall();
+        self.with_tokens(|tokens| tokens.align(wall, median));
+    }
+
+    /// Asks all nodes and waits for all of them, up to the node timeout.
+    async fn ask_all(&self, command: &Command) -> Vec<Reply> {
+        let not_after = self.clock.now() + self.settings.node_timeout;
+        let mut ballot = Ballot::open();
+        fanout::send(&self.nodes, command, not_after, &ballot);
+        fanout::gather(&mut ballot, self.nodes.len(), self.settings.node_timeout).await
+    }
+
+    fn remaining(&self, until: Moment) -> Duration {
+        until.saturating_since(self.clock.now())
+    }
+}
+
+impl fmt::Debug for Redlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redlock")
+            .field("nodes", &self.inner.nodes)
+            .field("settings", &self.inner.settings)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,204 @@
+//! Extending: relative to the current expiry, confirmed by a quorum of the configured nodes.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::release::free_in;
+use super::{Holding, Inner, Redlock, fanout};
+use crate::clock::{Clock, Moment};
+use crate::core::command::Command;
+use crate::core::outcome::{Counts, ExtendOutcome, confirmed_for, confirmed_token};
+use crate::core::quorum::{Fault, FaultKind, Reply, Vote};
+use crate::core::token::FencingToken;
+use crate::entropy;
+use crate::error::{ConfigError, Error};
+use crate::node::{Ballot, BallotReader};
+use crate::observer::Event;
+
+/// A lease that was extended.
+#[derive(Clone, Debug)]
+pub struct Extension {
+    valid_until: Moment,
+    token: Option<FencingToken>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Extension {
+    /// Until when the lock may be relied on now.
+    #[must_use]
+    pub const fn valid_until(&self) -> Moment {
+        self.valid_until
+    }
+
+    /// For how long the lock may be relied on from now; zero once that is over.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.valid_until.saturating_since(self.clock.now())
+    }
+
+    /// The fencing token that a quorum of nodes confirmed; an extension does not
+    /// change it. `None` if the nodes don't agree on one, as with a lock that
+    /// another client set.
+    #[must_use]
+    pub const fn token(&self) -> Option<FencingToken> {
+        self.token
+    }
+}
+
+impl Redlock {
+    /// Adds `by` to what remains of the lease, up to the cluster's maximum.
+    ///
+    /// A lock that has expired is not brought back. Nodes of a minority that lost
+    /// the lock's key are given it again in the background. A failed extension
+    /// releases nothing. Dropping the future lets the extension take its course.
+    pub async fn extend(&self, held: impl Into<Holding>, by: Duration) -> Result<Extension, Error> {
+        let inner = &self.inner;
+        let max_lease = inner.max_lease();
+        let shortest = Duration::from_millis(1);
+        if !(shortest..=max_lease).contains(&by) {
+            return Err(ConfigError::bounds("extension", by, shortest, max_lease).into());
+        }
+        Extend {
+            inner,
+            held: held.into(),
+            started: inner.clock.now(),
+            confirmed: Arc::default(),
+        }
+        .run(by)
+        .await
+    }
+}
+
+/// What a quorum has confirmed, for the nodes that lost the key.
+#[derive(Clone, Copy)]
+struct Confirmed {
+    token: FencingToken,
+    expires: Moment,
+}
+
+struct Extend<'a> {
+    inner: &'a Arc<Inner>,
+    held: Holding,
+    started: Moment,
+    confirmed: Arc<OnceLock<Confirmed>>,
+}
+
+impl Extend<'_> {
+    async fn run(self, by: Duration) -> Result<Extension, Error> {
+        let inner = self.inner;
+        let mut ballot = self.ballot();
+        let command = Command::Extend {
+            resource: self.held.resource.clone(),
+            owner: self.held.owner.clone(),
+            by,
+        };
+        let not_after = self.started + inner.settings.node_timeout;
+        fanout::send(&inner.nodes, &command, not_after, &ballot);
+        let mut votes: Vec<Option<Vote>> = vec![None; inner.nodes.len()];
+        let settled = tokio::time::timeout(inner.settings.node_timeout, async {
+            loop {
+                if let Some(outcome) = Counts::of(votes.iter().map(Option::as_ref)).extend() {
+                    return outcome;
+                }
+                let (node, Reply { vote, .. }) = ballot.next().await;
+                votes[node] = Some(vote);
+            }
+        })
+        .await;
+        let outcome = settled.unwrap_or_else(|_| {
+            for vote in votes.iter_mut().filter(|vote| vote.is_none()) {
+                *vote = Some(Vote::Failed(Fault::unknown(FaultKind::Timeout, "")));
+            }
+            let counts = Counts::of(votes.iter().map(Option::as_ref));
+            counts.extend().unwrap_or(ExtendOutcome::Unavailable)
+        });
+        if outcome == ExtendOutcome::Extended {
+            self.extended(&votes)
+        } else {
+            Err(self.error(outcome, &votes))
+        }
+    }
+
+    fn extended(&self, votes: &[Option<Vote>]) -> Result<Extension, Error> {
+        let inner = self.inner;
+        let said = || votes.iter().map(Option::as_ref);
+        let nodes = inner.nodes.len();
+        let confirmed = confirmed_for(nodes, said()).unwrap_or_default();
+        let token = confirmed_token(nodes, said());
+        if let Some(token) = token {
+            let expires = self.started + confirmed;
+            let _ = self.confirmed.set(Confirmed { token, expires });
+            for (node, vote) in votes.iter().enumerate() {
+                if vote == &Some(Vote::Absent) {
+                    inner.repair(node, &self.held, Confirmed { token, expires });
+                }
+            }
+        }
+        let valid_until = inner.settings.drift.valid_until(self.started, confirmed);
+        if inner.remaining(valid_until).is_zero() {
+            return Err(Error::Lost);
+        }
+        if let Some(validity) = &self.held.validity {
+            validity.extend(valid_until);
+        }
+        Ok(Extension {
+            valid_until,
+            token,
+            clock: Arc::clone(&inner.clock),
+        })
+    }
+
+    /// A ballot that repairs nodes which answer after the outcome is known.
+    fn ballot(&self) -> BallotReader {
+        let (inner, held) = (Arc::clone(self.inner), self.held.clone());
+        let confirmed = Arc::clone(&self.confirmed);
+        Ballot::with_late(move |node, reply| {
+            if let (Vote::Absent, Some(confirmed)) = (reply.vote, confirmed.get()) {
+                inner.repair(node, &held, *confirmed);
+            }
+        })
+    }
+
+    fn error(&self, outcome: ExtendOutcome, votes: &[Option<Vote>]) -> Error {
+        let report = fanout::report(&self.inner.nodes, votes.iter().map(Option::as_ref));
+        match outcome {
+            ExtendOutcome::HeldByAnother => Error::HeldByAnother {
+                retry_after: free_in(votes, self.inner.quorum()),
+                report,
+            },
+            ExtendOutcome::NotHeld => Error::NotHeld { report },
+            ExtendOutcome::Extended | ExtendOutcome::Unavailable => {
+                let event = Event::Unavailable {
+                    operation: "extend",
+                    report: &report,
+                };
+                self.inner.observer.event(&event);
+                Error::Unavailable {
+                    attempts: 0,
+                    report,
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Gives a node of the minority the lock again, under acquire's own tests:
+    /// the node refuses it if the lock was released or acquired anew meanwhile.
+    fn repair(&self, node: usize, held: &Holding, confirmed: Confirmed) {
+        let lease = self.remaining(confirmed.expires);
+        if lease.is_zero() {
+            return;
+        }
+        let command = Command::Acquire {
+            resource: held.resource.clone(),
+            owner: held.owner.clone(),
+            lease: lease.min(self.max_lease()),
+            call: entropy::call_id(&*self.entropy),
+            token: confirmed.token,
+        };
+        let not_after = self.clock.now() + self.settings.node_timeout;
+        // Nobody waits: the next extension tries again if this one is lost.
+        self.nodes[node].submit(command, not_after, Ballot::open().slot(node));
+    }
+}

@@ -1,0 +1,146 @@
+//! A lock that was acquired, as plain data.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::clock::{Clock, Moment};
+use crate::core::token::FencingToken;
+use crate::core::types::{OwnerId, Resource};
+
+/// A lock that was acquired: who holds what, under which token, until when.
+///
+/// It is plain data: dropping it releases nothing (see
+/// [`Redlock::with_lock`](super::Redlock::with_lock) for what does). Whether it
+/// is still valid is told without asking anybody.
+#[derive(Clone)]
+pub struct Grant {
+    pub(super) resource: Resource,
+    pub(super) owner: OwnerId,
+    pub(super) token: FencingToken,
+    pub(super) validity: Validity,
+    pub(super) attempts: u32,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Grant {
+    /// What is locked.
+    #[must_use]
+    pub const fn resource(&self) -> &Resource {
+        &self.resource
+    }
+
+    /// Who holds it: needed to extend and release.
+    #[must_use]
+    pub const fn owner(&self) -> &OwnerId {
+        &self.owner
+    }
+
+    /// The fencing token: higher than that of every earlier holder of the resource.
+    #[must_use]
+    pub const fn token(&self) -> FencingToken {
+        self.token
+    }
+
+    /// Until when the lock may be relied on; extensions made with this grant, or
+    /// with a clone of it, count.
+    #[must_use]
+    pub fn valid_until(&self) -> Moment {
+        self.validity.until()
+    }
+
+    /// For how long the lock may be relied on from now; zero once that is over.
+    /// Purely local, and counts time during which the machine was suspended.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.valid_until().saturating_since(self.clock.now())
+    }
+
+    /// Whether the lock may still be relied on.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        !self.remaining().is_zero()
+    }
+
+    /// Attempts made, the successful one included; never more than 1 + retries.
+    #[must_use]
+    pub const fn attempts(&self) -> u32 {
+        self.attempts
+    }
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant")
+            .field("resource", &self.resource)
+            .field("token", &self.token)
+            .field("remaining", &self.remaining())
+            .field("attempts", &self.attempts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Until when a grant may be relied on: shared by its clones, moved by extensions.
+#[derive(Clone)]
+pub(super) struct Validity(Arc<AtomicU64>);
+
+impl Validity {
+    pub(super) fn new(until: Moment) -> Self {
+        Self(Arc::new(AtomicU64::new(nanos(until))))
+    }
+
+    fn until(&self) -> Moment {
+        Moment::from_origin(Duration::from_nanos(self.0.load(Ordering::Acquire)))
+    }
+
+    /// A quorum has confirmed the lease until then. Answers may overtake one
+    /// another, and leases only grow: the latest moment counts.
+    pub(super) fn extend(&self, until: Moment) {
+        self.0.fetch_max(nanos(until), Ordering::AcqRel);
+    }
+}
+
+fn nanos(moment: Moment) -> u64 {
+    u64::try_from(moment.since_origin().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Names a held lock: what, by whom and, where it is known, under which token.
+#[derive(Clone)]
+pub struct Holding {
+    pub(super) resource: Resource,
+    pub(super) owner: OwnerId,
+    pub(super) token: Option<FencingToken>,
+    pub(super) validity: Option<Validity>,
+}
+
+impl fmt::Debug for Holding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = &self.token;
+        f.debug_struct("Holding")
+            .field("token", token)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<&Grant> for Holding {
+    fn from(grant: &Grant) -> Self {
+        Self {
+            resource: grant.resource.clone(),
+            owner: grant.owner.clone(),
+            token: Some(grant.token),
+            validity: Some(grant.validity.clone()),
+        }
+    }
+}
+
+impl From<(&Resource, &OwnerId)> for Holding {
+    fn from((resource, owner): (&Resource, &OwnerId)) -> Self {
+        Self {
+            resource: resource.clone(),
+            owner: owner.clone(),
+            token: None,
+            validity: None,
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Releasing: told to all nodes, judged by a quorum, settled on the rest.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::acquire::patience;
+use super::{Holding, Inner, Redlock, fanout};
+use crate::core::command::Command;
+use crate::core::outcome::{Counts, ReleaseOutcome};
+use crate::core::quorum::{Fault, FaultKind, Reply, Vote};
+use crate::core::token::FencingToken;
+use crate::error::Error;
+use crate::node::{Ballot, BallotReader};
+use crate::observer::Event;
+
+/// A node that holds a newer grant each time it is asked is asked this often.
+const MAX_ASKS: u32 = 3;
+
+impl Redlock {
+    /// Releases the lock, as a grant or as a resource and its owner.
+    ///
+    /// `Ok` says that it was held here and cannot be held any longer.
+    /// [`Error::NotHeld`] and [`Error::HeldByAnother`] say that there was nothing
+    /// to release; [`Error::Unavailable`] that it may still be held until its
+    /// lease ends. Nodes that did not answer are told in the background, also
+    /// after the future was dropped.
+    pub async fn release(&self, held: impl Into<Holding>) -> Result<(), Error> {
+        let held = held.into();
+        let release = Release::new(&self.inner, held);
+        release.run().await
+    }
+}
+
+impl Inner {
+    /// Releases in the background, on every node; for callers that are going away.
+    pub(super) fn let_go(&self, held: &Holding) {
+        let token = held.token.unwrap_or_else(|| self.propose(None));
+        for node in 0..self.nodes.len() {
+            self.settle(node, held, token);
+        }
+    }
+
+    fn settle(&self, node: usize, held: &Holding, token: FencingToken) {
+        let command = Command::Settle {
+            resource: held.resource.clone(),
+            owner: held.owner.clone(),
+            token,
+        };
+        self.chores.add(node, command, patience(Duration::ZERO));
+    }
+
+    /// What a node's answer leaves to be told it, once the release took place.
+    fn follow_up(&self, node: usize, vote: &Vote, held: &Holding, ended: Ended<'_>) {
+        let token = match vote {
+            Vote::Released { .. } => return,
+            Vote::Newer { token } => *token,
+            Vote::Failed(_) => ended.known().unwrap_or(ended.asked),
+            // Refused a late grant of the lock that was released; nothing if none was.
+            _ => match ended.known() {
+                Some(token) => token,
+                None => return,
+            },
+        };
+        self.settle(node, held, token);
+    }
+}
+
+/// Under which grant the released lock was held.
+#[derive(Clone, Copy)]
+struct Ended<'a> {
+    token: &'a OnceLock<FencingToken>,
+    asked: FencingToken,
+}
+
+impl Ended<'_> {
+    fn known(&self) -> Option<FencingToken> {
+        self.token.get().copied()
+    }
+}
+
+struct Release<'a> {
+    inner: &'a Arc<Inner>,
+    held: Holding,
+    asked: FencingToken,
+    ended: Arc<OnceLock<FencingToken>>,
+}
+
+impl<'a> Release<'a> {
+    fn new(inner: &'a Arc<Inner>, held: Holding) -> Self {
+        let asked = held.token.unwrap_or_else(|| inner.propose(None));
+        Self {
+            inner,
+            held,
+            asked,
+            ended: Arc::default(),
+        }
+    }
+
+    async fn run(&self) -> Result<(), Error> {
+        let inner = self.inner;
+        let mut ballot = self.ballot();
+        let started = inner.clock.now();
+        let not_after = started + inner.settings.node_timeout;
+        fanout::send(&inner.nodes, &self.command(self.asked), not_after, &ballot);
+        let mut votes: Vec<Option<Vote>> = vec![None; inner.nodes.len()];
+        let judged = tokio::time::timeout(
+            inner.settings.node_timeout,
+            self.judge(&mut ballot, &mut votes, not_after),
+        )
+        .await;
+        let outcome = judged.unwrap_or_else(|_| {
+            for vote in votes.iter_mut().filter(|vote| vote.is_none()) {
+                *vote = Some(Vote::Failed(Fault::unknown(FaultKind::Timeout, "")));
+            }
+            Counts::of(votes.iter().map(Option::as_ref)).release()
+        });
+        // Nobody is pending after the time-out, so the outcome is settled.
+        let outcome = outcome.unwrap_or(ReleaseOutcome::Unavailable);
+        if matches!(
+            outcome,
+            ReleaseOutcome::Released | ReleaseOutcome::Unavailable
+        ) {
+            self.follow_up(&votes);
+        }
+        self.answer(outcome, &votes)
+    }
+
+    /// Collects answers until the outcome is settled.
+    async fn judge(
+        &self,
+        ballot: &mut BallotReader,
+        votes: &mut [Option<Vote>],
+        not_after: crate::clock::Moment,
+    ) -> Option<ReleaseOutcome> {
+        let mut asks = vec![1; votes.len()];
+        loop {
+            if let Some(outcome) = Counts::of(votes.iter().map(Option::as_ref)).release() {
+                return Some(outcome);
+            }
+            let (node, Reply { vote, .. }) = ballot.next().await;
+            match vote {
+                Vote::Newer { token } if asks[node] < MAX_ASKS => {
+                    asks[node] += 1;
+                    let again = self.command(token);
+                    self.inner.nodes[node].submit(again, not_after, ballot.slot(node));
+                }
+                vote => {
+                    if let Vote::Released { token: Some(token) } = vote {
+                        let _ = self.ended.set(token);
+                    }
+                    votes[node] = Some(vote);
+                }
+            }
+        }
+    }
+
+    /// A ballot that goes on settling after the outcome is known or the caller gone.
+    fn ballot(&self) -> BallotReader {
+        let (inner, held, asked) = (Arc::clone(self.inner), self.held.clone(), self.asked);
+        let ended = Arc::clone(&self.ended);
+        Ballot::with_late(move |node, reply| {
+            if let Vote::Released { token: Some(token) } = reply.vote {
+                let _ = ended.set(token);
+            }
+            inner.follow_up(
+                node,
+                &reply.vote,
+                &held,
+                Ended {
+                    token: &ended,
+                    asked,
+                },
+            );
+        })
+    }
+
+    fn follow_up(&self, votes: &[Option<Vote>]) {
+        let ended = Ended {
+            token: &self.ended,
+            asked: self.asked,
+        };
+        for (node, vote) in votes.iter().enumerate() {
+            // Who has not answered yet does so to the ballot, which follows up then;
+            // after a time-out both may happen, which does no harm.
+            if let Some(vote) = vote {
+                self.inner.follow_up(node, vote, &self.held, ended);
+            }
+        }
+    }
+
+    fn command(&self, token: FencingToken) -> Command {
+        Command::Release {
+            resource: self.held.resource.clone(),
+            owner: self.held.owner.clone(),
+            token,
+        }
+    }
+
+    fn answer(&self, outcome: ReleaseOutcome, votes: &[Option<Vote>]) -> Result<(), Error> {
+        let report = || fanout::report(&self.inner.nodes, votes.iter().map(Option::as_ref));
+        match outcome {
+            ReleaseOutcome::Released => Ok(()),
+            ReleaseOutcome::NotHeld => Err(Error::NotHeld { report: report() }),
+            ReleaseOutcome::HeldByAnother => {
+                let retry_after = free_in(votes, self.inner.quorum());
+                Err(Error::HeldByAnother {
+                    retry_after,
+                    report: report(),
+                })
+            }
+            ReleaseOutcome::Unavailable => {
+                let report = report();
+                let event = Event::Unavailable {
+                    operation: "release",
+                    report: &report,
+                };
+                self.inner.observer.event(&event);
+                Err(Error::Unavailable {
+                    attempts: 0,
+                    report,
+                })
+            }
+        }
+    }
+}
+
+/// When a quorum of nodes will be free of the other holder, if they said so.
+pub(super) fn free_in(votes: &[Option<Vote>], quorum: usize) -> Option<Duration> {
+    let mut left: Vec<_> = votes
+        .iter()
+        .filter_map(|vote| match vote {
+            Some(Vote::Held { remaining, .. }) => *remaining,
+            _ => None,
+        })
+        .collect();
+    left.sort_unstable();
+    left.get(quorum - 1).or(left.last()).copied()
+}
