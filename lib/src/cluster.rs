@@ -130,22 +130,19 @@ impl Cluster {
                 continue;
             }
             self.all_answer(&looks)?;
-            match self.prepared_alike(&looks) {
-                Some(nonces) => {
-                    if self.prepared_alike(&self.look().await) == Some(nonces.clone()) {
-                        self.activate(&nonces).await;
-                        ours = Some(nonces);
-                    }
+            if let Some(nonces) = self.prepared_alike(&looks) {
+                if self.prepared_alike(&self.look().await).as_ref() == Some(&nonces) {
+                    self.activate(&nonces).await;
+                    ours = Some(nonces);
                 }
-                None => {
-                    if let Some(lowest) = lowest_prepared(&looks)
-                        && lowest.id < proposal.id
-                    {
-                        agree_on_lease(&lowest, max_lease)?;
-                        proposal = lowest;
-                    }
-                    self.prepare(&proposal).await;
+            } else {
+                if let Some(lowest) = lowest_prepared(&looks)
+                    && lowest.id < proposal.id
+                {
+                    agree_on_lease(&lowest, max_lease)?;
+                    proposal = lowest;
                 }
+                self.prepare(&proposal).await;
             }
             if self.clock.now() >= patience + OPENING_PATIENCE {
                 return Err(ConfigError::CannotInitialise {

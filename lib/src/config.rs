@@ -108,7 +108,7 @@ impl AcquireOptions {
         self
     }
 
-    /// The owner id; a fresh UUIDv7 if none is given. Asking again under the id
+    /// The owner id; a fresh UUID of version 7 if none is given. Asking again under the id
     /// that holds the lock succeeds with the same token.
     #[must_use]
     pub fn owner(mut self, owner: OwnerId) -> Self {
@@ -188,5 +188,34 @@ impl Settings {
             ));
         }
         Ok(())
+    }
+}
+
+/// Certificates for nodes at `rediss://` URLs; without any, public authorities are trusted.
+#[derive(Clone, Default)]
+pub struct NodeTls {
+    pub(crate) ca: Option<Vec<u8>>,
+    pub(crate) identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl NodeTls {
+    /// Trusts these authorities, in PEM, and no others.
+    #[must_use]
+    pub fn ca(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.ca = Some(pem.into());
+        self
+    }
+
+    /// Shows the nodes this certificate with its key, both in PEM.
+    #[must_use]
+    pub fn identity(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.identity = Some((certificate.into(), key.into()));
+        self
+    }
+}
+
+impl std::fmt::Debug for NodeTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeTls").finish_non_exhaustive()
     }
 }

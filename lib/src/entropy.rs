@@ -58,7 +58,7 @@ pub(crate) fn call_id(entropy: &dyn Entropy) -> CallId {
     CallId::new(entropy.bits())
 }
 
-/// A fresh UUIDv7.
+/// A fresh UUID of version 7.
 pub(crate) fn uuid_v7(entropy: &dyn Entropy, wall: WallTime) -> uuid::Uuid {
     let mut random = [0; 10];
     random[..8].copy_from_slice(&entropy.bits().to_le_bytes());
@@ -66,7 +66,7 @@ pub(crate) fn uuid_v7(entropy: &dyn Entropy, wall: WallTime) -> uuid::Uuid {
     uuid::Builder::from_unix_timestamp_millis(wall.as_micros() / 1_000, &random).into_uuid()
 }
 
-/// A fresh owner id: a UUIDv7.
+/// A fresh owner id: a UUID of version 7.
 pub(crate) fn owner_id(entropy: &dyn Entropy, wall: WallTime) -> OwnerId {
     OwnerId::new(uuid_v7(entropy, wall).to_string()).expect("a UUID has 36 bytes")
 }

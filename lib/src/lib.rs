@@ -17,7 +17,7 @@ pub mod node;
 pub mod observer;
 mod redlock;
 
-pub use crate::config::AcquireOptions;
+pub use crate::config::{AcquireOptions, NodeTls};
 pub use crate::core::quorum::{Fault, FaultKind, Reply, Report, Vote, majority};
 pub use crate::core::token::FencingToken;
 pub use crate::core::types::{

@@ -74,7 +74,6 @@ impl Readiness {
 
 impl Redlock {
     /// Starts the configuration of a client.
-    #[must_use]
     pub fn builder() -> RedlockBuilder {
         RedlockBuilder::default()
     }
@@ -89,7 +88,7 @@ impl Redlock {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let nodes = self.node_count();
-        let even = (nodes % 2 == 0).then(|| {
+        let even = nodes.is_multiple_of(2).then(|| {
             format!(
                 "{nodes} nodes survive the loss of no more than {} do: use an odd number",
                 nodes - 1

@@ -59,7 +59,7 @@ impl ServerFacts {
                 "maxmemory-policy is {policy}, which may drop locks and floors: set noeviction"
             )),
             None => {
-                warnings.push("maxmemory-policy can't be read: see that it is noeviction".into())
+                warnings.push("maxmemory-policy can't be read: see that it is noeviction".into());
             }
         }
         match self.durable {

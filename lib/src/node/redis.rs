@@ -24,6 +24,7 @@ use self::driver::{Driver, Job};
 pub(crate) use self::membership::{Membership, Seat};
 use super::{Judged, Node, NodeFuture, ReplySlot};
 use crate::clock::Moment;
+use crate::config::NodeTls;
 use crate::core::admission::ServerFacts;
 use crate::core::command::Command;
 use crate::core::marker::{MarkerCommand, MarkerState};
@@ -45,8 +46,8 @@ pub struct RedisNode {
 impl RedisNode {
     /// The node at this URL. Its task runs in the present tokio runtime and ends
     /// with the node.
-    pub(crate) fn from_url(url: &str, seat: Seat) -> Result<Self, ConfigError> {
-        let (id, dialer) = Dialer::from_url(url, &seat)?;
+    pub(crate) fn from_url(url: &str, tls: &NodeTls, seat: Seat) -> Result<Self, ConfigError> {
+        let (id, dialer) = Dialer::from_url(url, tls, &seat)?;
         Ok(Self::start(id, dialer, seat))
     }
 

@@ -10,7 +10,7 @@ use super::chores::Chores;
 use super::{Inner, Redlock};
 use crate::clock::{Clock, SystemClock};
 use crate::cluster::Cluster;
-use crate::config::Settings;
+use crate::config::{NodeTls, Settings};
 use crate::core::token::TokenClock;
 use crate::core::validity::{DEFAULT_DRIFT_MARGIN, Drift, MAX_DRIFT_FACTOR};
 use crate::entropy::{Entropy, SystemEntropy};
@@ -28,11 +28,19 @@ const CONNECT_TIME: Duration = Duration::from_secs(2);
 pub struct RedlockBuilder {
     sources: Vec<Source>,
     settings: Settings,
+    tls: NodeTls,
     drift_factor: Option<f64>,
-    initialise: Option<Option<Duration>>,
+    opening: Opening,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     observer: Arc<dyn Observer>,
+}
+
+/// Whether a new set of nodes is opened when connecting, and with which maximum lease.
+#[derive(Clone, Copy)]
+enum Opening {
+    Never,
+    AtConnect(Option<Duration>),
 }
 
 enum Source {
@@ -47,8 +55,9 @@ impl Default for RedlockBuilder {
         Self {
             sources: Vec::new(),
             settings: Settings::default(),
+            tls: NodeTls::default(),
             drift_factor: None,
-            initialise: None,
+            opening: Opening::Never,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
             observer: Arc::new(NoObserver),
@@ -61,6 +70,12 @@ impl RedlockBuilder {
     pub fn node_urls<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
         self.sources
             .extend(urls.into_iter().map(|url| Source::Url(url.into())));
+        self
+    }
+
+    /// Certificates for nodes at `rediss://` URLs.
+    pub fn node_tls(mut self, tls: NodeTls) -> Self {
+        self.tls = tls;
         self
     }
 
@@ -114,7 +129,7 @@ impl RedlockBuilder {
     /// Safe at every start. `None` takes the cluster's maximum lease, or five
     /// minutes if it is new.
     pub const fn initialise(mut self, max_lease: Option<Duration>) -> Self {
-        self.initialise = Some(max_lease);
+        self.opening = Opening::AtConnect(max_lease);
         self
     }
 
@@ -154,8 +169,11 @@ impl RedlockBuilder {
     pub async fn connect(self) -> Result<Redlock, ConfigError> {
         let settings = self.checked()?;
         let (nodes, memory_only) = self.build_nodes(&settings)?;
-        let initialise = self.initialise.or(memory_only.then_some(None));
-        if let Some(max_lease) = initialise {
+        let opening = match self.opening {
+            Opening::Never if memory_only => Opening::AtConnect(None),
+            opening => opening,
+        };
+        if let Opening::AtConnect(max_lease) = opening {
             let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
             Cluster::of(nodes.clone(), clock, entropy)
                 .init(max_lease)
@@ -212,7 +230,9 @@ impl RedlockBuilder {
             };
             memory_only &= matches!(source, Source::Memory(_));
             match source {
-                Source::Url(url) => nodes.push(Arc::new(RedisNode::from_url(url, seat())?)),
+                Source::Url(url) => {
+                    nodes.push(Arc::new(RedisNode::from_url(url, &self.tls, seat())?))
+                }
                 Source::Pool(name, pool) => {
                     nodes.push(Arc::new(RedisNode::from_pool(name, pool.clone(), seat())));
                 }

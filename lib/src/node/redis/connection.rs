@@ -6,11 +6,15 @@ use std::time::Duration;
 use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, Pipeline, Value};
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, Pipeline, TlsCertificates,
+    Value,
+};
 
 use super::faults;
 use super::membership::Seat;
 use super::scripts;
+use crate::config::NodeTls;
 use crate::core::admission::ServerFacts;
 use crate::core::marker::{MarkerCommand, MarkerState};
 use crate::core::quorum::{Fault, FaultKind};
@@ -34,12 +38,16 @@ pub(super) struct Dialer {
 impl Dialer {
     /// Dials the server at this URL. The URL itself, which may hold a password,
     /// is in no error.
-    pub(super) fn from_url(url: &str, seat: &Seat) -> Result<(NodeId, Self), ConfigError> {
+    pub(super) fn from_url(
+        url: &str,
+        tls: &NodeTls,
+        seat: &Seat,
+    ) -> Result<(NodeId, Self), ConfigError> {
         let bad = |problem: String| ConfigError::BadUrl {
             index: seat.index + 1,
             problem,
         };
-        let client = Client::open(url).map_err(|error| {
+        let client = open(url, tls).map_err(|error| {
             bad(format!(
                 "not the URL of a Redis server ({}): redis://[user:password@]host:port/[db], or \
                  rediss:// for TLS",
@@ -112,6 +120,26 @@ fn times(seat: &Seat) -> (Duration, Duration) {
     let dial = SHORTEST_DIAL_TIME.max(seat.node_timeout * 2);
     let silence = SHORTEST_SILENCE.max(seat.node_timeout * 4);
     (dial, silence)
+}
+
+fn open(url: &str, tls: &NodeTls) -> redis::RedisResult<Client> {
+    let client = Client::open(url)?;
+    let is_tls = matches!(
+        client.get_connection_info().addr(),
+        ConnectionAddr::TcpTls { .. }
+    );
+    if !is_tls || (tls.ca.is_none() && tls.identity.is_none()) {
+        return Ok(client);
+    }
+    let client_tls = tls.identity.clone();
+    let certificates = TlsCertificates {
+        client_tls: client_tls.map(|(client_cert, client_key)| ClientTlsConfig {
+            client_cert,
+            client_key,
+        }),
+        root_cert: tls.ca.clone(),
+    };
+    Client::build_with_tls(url, certificates)
 }
 
 /// An address without credentials.
