@@ -350,16 +350,21 @@ impl Register {
             .filter(|grant| grant.owner == lock.owner)
     }
 
+    /// What a token must be above. An absent floor was below what is a day old;
+    /// after a loss no floor counts below the base, since a kept one may be stale.
     fn floor(&self, key: &Resource, now: WallTime) -> FencingToken {
         let kept = self.fences.get(key).map(|fence| fence.floor);
-        let missing = self.marker.as_ref().map_or(WallTime::default(), |marker| {
-            marker
-                .high_water
-                .max(now)
-                .minus(FLOOR_RETENTION)
-                .max(marker.floor_base)
-        });
-        kept.unwrap_or(FencingToken::new(missing.as_micros()))
+        let (absent, base) = self
+            .marker
+            .as_ref()
+            .map_or_else(Default::default, |marker| {
+                (
+                    marker.high_water.max(now).minus(FLOOR_RETENTION),
+                    marker.floor_base,
+                )
+            });
+        kept.unwrap_or(FencingToken::new(absent.as_micros()))
+            .max(FencingToken::new(base.as_micros()))
     }
 
     fn max_lease(&self) -> Duration {

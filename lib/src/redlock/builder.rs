@@ -231,7 +231,7 @@ impl RedlockBuilder {
             memory_only &= matches!(source, Source::Memory(_));
             match source {
                 Source::Url(url) => {
-                    nodes.push(Arc::new(RedisNode::from_url(url, &self.tls, seat())?))
+                    nodes.push(Arc::new(RedisNode::from_url(url, &self.tls, seat())?));
                 }
                 Source::Pool(name, pool) => {
                     nodes.push(Arc::new(RedisNode::from_pool(name, pool.clone(), seat())));

@@ -6,61 +6,72 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 
 use crate::core::command::Command;
-use crate::core::marker::{ClusterInfo, Marker, MarkerCommand, MarkerState, Phase};
+use crate::core::marker::{
+    ClusterInfo, FLOOR_RETENTION, FLOOR_SLACK, Marker, MarkerCommand, MarkerState, Phase,
+};
 use crate::core::quorum::{Fault, FaultKind, Reply, Vote};
 use crate::core::time::{WallTime, millis_ceil};
 use crate::core::token::FencingToken;
 use crate::core::types::{OwnerId, Resource};
 
 /// The key of a node's marker; no resource can have it, for its `~`.
-pub(super) const MARKER_KEY: &str = "everlock~marker";
+const MARKER_KEY: &str = "everlock~marker";
+/// What the marker said less than a second ago, in one string.
+const GATE_KEY: &str = "everlock~gate";
 
 /// A script's text, and the hash by which a server knows it.
 struct Script {
-    code: &'static str,
+    code: String,
     hash: String,
 }
 
 impl Script {
-    fn new(code: &'static str) -> Self {
-        Self {
-            code,
-            hash: redis::Script::new(code).get_hash().to_owned(),
-        }
+    fn of(parts: &[&str]) -> Self {
+        let code = parts.join("\n");
+        let hash = redis::Script::new(&code).get_hash().to_owned();
+        Self { code, hash }
     }
 }
 
-fn load(script: &Script) -> Cmd {
-    let mut cmd = Cmd::new();
-    cmd.arg("SCRIPT").arg("LOAD").arg(script.code);
-    cmd
-}
-
 macro_rules! scripts {
-    ($($name:ident = $file:literal;)+) => {
+    ($($name:ident = $($file:literal)+;)+) => {
         $(static $name: LazyLock<Script> = LazyLock::new(|| {
-            Script::new(concat!(
-                include_str!("../scripts/prelude.lua"),
-                "\n",
-                include_str!(concat!("../scripts/", $file)),
-            ))
+            Script::of(&[$(include_str!(concat!("../scripts/", $file))),+])
         });)+
 
         /// The calls that load every script into a server.
         pub(super) fn load_all() -> Vec<Cmd> {
+            let load = |script: &Script| {
+                let mut cmd = Cmd::new();
+                cmd.arg("SCRIPT").arg("LOAD").arg(&script.code);
+                cmd
+            };
             vec![$(load(&$name)),+]
         }
     };
 }
 scripts! {
-    ACQUIRE = "acquire.lua";
-    EXTEND = "extend.lua";
+    ACQUIRE = "gate.lua" "acquire.lua";
+    EXTEND = "gate.lua" "extend.lua";
+    PING = "gate.lua" "ping.lua";
     RELEASE = "release.lua";
-    UNDO = "undo.lua";
-    SETTLE = "settle.lua";
+    UNDO = "undo.lua" "raise_floor.lua";
+    SETTLE = "settle.lua" "raise_floor.lua";
     INSPECT = "inspect.lua";
-    PING = "ping.lua";
     MARKER = "marker.lua";
+}
+
+/// A token as the scripts keep it: all of one length, so that text compares as numbers do.
+fn digits(token: FencingToken) -> String {
+    format!("{:016}", token.as_u64())
+}
+
+/// When a floor may be forgotten, in milliseconds of the node's clock.
+fn fence_expiry(floor: FencingToken) -> u64 {
+    let expires = WallTime::from_micros(floor.as_u64())
+        .plus(FLOOR_RETENTION)
+        .plus(FLOOR_SLACK);
+    expires.as_micros().div_ceil(1_000)
 }
 
 /// The call of one command's script.
@@ -73,10 +84,15 @@ pub(super) fn call(command: &Command, run_id: &str) -> Cmd {
             call,
             token,
         } => {
-            let mut cmd = on_lock(&ACQUIRE, resource, run_id, owner);
+            let (token_digits, id) = (digits(*token), owner.as_str());
+            let length = id.len();
+            let fence =
+                format!("{token_digits} {token_digits} {length:03} {id} {call}:{token_digits}");
+            let mut cmd = voting(&ACQUIRE, resource, run_id, owner);
             cmd.arg(millis_ceil(*lease))
                 .arg(call.to_string())
-                .arg(token.as_u64());
+                .arg(token_digits);
+            cmd.arg(fence).arg(fence_expiry(*token));
             cmd
         }
         Command::Extend {
@@ -84,7 +100,7 @@ pub(super) fn call(command: &Command, run_id: &str) -> Cmd {
             owner,
             by,
         } => {
-            let mut cmd = on_lock(&EXTEND, resource, run_id, owner);
+            let mut cmd = voting(&EXTEND, resource, run_id, owner);
             cmd.arg(millis_ceil(*by));
             cmd
         }
@@ -93,8 +109,9 @@ pub(super) fn call(command: &Command, run_id: &str) -> Cmd {
             owner,
             token,
         } => {
-            let mut cmd = on_lock(&RELEASE, resource, run_id, owner);
-            cmd.arg(token.as_u64());
+            let mut cmd = evalsha(&RELEASE, 2);
+            cmd.arg(resource.as_str()).arg(resource.fence_key());
+            cmd.arg(owner.as_str()).arg(digits(*token));
             cmd
         }
         Command::Undo {
@@ -102,39 +119,65 @@ pub(super) fn call(command: &Command, run_id: &str) -> Cmd {
             owner,
             call,
             token,
-        } => {
-            let mut cmd = on_lock(&UNDO, resource, run_id, owner);
-            cmd.arg(call.to_string()).arg(token.as_u64());
-            cmd
-        }
+        } => clearing(&UNDO, resource, owner, &call.to_string(), *token),
         Command::Settle {
             resource,
             owner,
             token,
-        } => {
-            let mut cmd = on_lock(&SETTLE, resource, run_id, owner);
-            cmd.arg(token.as_u64());
-            cmd
-        }
+        } => clearing(&SETTLE, resource, owner, "", *token),
         Command::Inspect { resource } => {
-            let mut cmd = evalsha(&INSPECT, 3);
-            cmd.arg(resource.as_str())
-                .arg(resource.fence_key())
-                .arg(run_id);
+            let mut cmd = evalsha(&INSPECT, 2);
+            cmd.arg(resource.as_str()).arg(resource.fence_key());
             cmd
         }
         Command::Ping => {
-            let mut cmd = evalsha(&PING, 1);
-            cmd.arg(run_id);
+            let mut cmd = evalsha(&PING, 2);
+            cmd.arg(GATE_KEY).arg(MARKER_KEY).arg(run_id);
             cmd
         }
     }
 }
 
+fn evalsha(script: &Script, keys: usize) -> Cmd {
+    let mut cmd = Cmd::with_capacity(16, 512);
+    cmd.arg("EVALSHA").arg(&script.hash).arg(keys);
+    cmd
+}
+
+/// A call of a script that begins with the gate.
+fn voting(script: &Script, resource: &Resource, run_id: &str, owner: &OwnerId) -> Cmd {
+    let mut cmd = evalsha(script, 4);
+    cmd.arg(GATE_KEY)
+        .arg(MARKER_KEY)
+        .arg(resource.as_str())
+        .arg(resource.fence_key());
+    cmd.arg(run_id).arg(owner.as_str());
+    cmd
+}
+
+/// A call of a script that ends with raising the floor.
+fn clearing(
+    script: &Script,
+    resource: &Resource,
+    owner: &OwnerId,
+    call: &str,
+    token: FencingToken,
+) -> Cmd {
+    let mut cmd = evalsha(script, 3);
+    cmd.arg(MARKER_KEY)
+        .arg(resource.as_str())
+        .arg(resource.fence_key());
+    cmd.arg(owner.as_str())
+        .arg(call)
+        .arg(digits(token))
+        .arg(fence_expiry(token));
+    cmd
+}
+
 /// The call that reads or changes the marker.
 pub(super) fn mark(command: &MarkerCommand, run_id: &str) -> Cmd {
-    let mut cmd = evalsha(&MARKER, 1);
-    cmd.arg(run_id);
+    let mut cmd = evalsha(&MARKER, 2);
+    cmd.arg(MARKER_KEY).arg(GATE_KEY).arg(run_id);
     let name_cluster = |cmd: &mut Cmd, cluster: &ClusterInfo| {
         cmd.arg(&cluster.id)
             .arg(cluster.nodes)
@@ -168,24 +211,6 @@ pub(super) fn mark(command: &MarkerCommand, run_id: &str) -> Cmd {
     cmd
 }
 
-fn evalsha(script: &Script, keys: usize) -> Cmd {
-    let mut cmd = Cmd::with_capacity(10, 256);
-    cmd.arg("EVALSHA")
-        .arg(&script.hash)
-        .arg(keys)
-        .arg(MARKER_KEY);
-    cmd
-}
-
-fn on_lock(script: &Script, resource: &Resource, run_id: &str, owner: &OwnerId) -> Cmd {
-    let mut cmd = evalsha(script, 3);
-    cmd.arg(resource.as_str())
-        .arg(resource.fence_key())
-        .arg(run_id)
-        .arg(owner.as_str());
-    cmd
-}
-
 /// A script's reply, and whether it says that the marker must be judged anew.
 pub(super) fn vote(value: &Value) -> (Reply, bool) {
     parse_vote(value).unwrap_or_else(|| {
@@ -194,11 +219,14 @@ pub(super) fn vote(value: &Value) -> (Reply, bool) {
     })
 }
 
+/// What scripts that don't ask for the time say in its place.
+const NO_TIME: WallTime = WallTime::from_micros(0);
+
 fn parse_vote(value: &Value) -> Option<(Reply, bool)> {
     let Value::Array(items) = value else {
         return None;
     };
-    let time = WallTime::from_micros(number(items.first()?)?);
+    let time = Some(WallTime::from_micros(number(items.first()?)?)).filter(|time| *time > NO_TIME);
     let word = text(items.get(1)?)?;
     let argument = |index: usize| items.get(2 + index).and_then(number);
     let token = |index| argument(index).map(FencingToken::new);
@@ -241,15 +269,35 @@ fn parse_vote(value: &Value) -> Option<(Reply, bool)> {
         "pong" => Vote::Pong,
         "guarded" => {
             let remaining = argument(0).map(Duration::from_micros);
-            return Some((Reply::at(time, Vote::Guarded { remaining }), false));
+            return Some((
+                Reply {
+                    time,
+                    vote: Vote::Guarded { remaining },
+                },
+                false,
+            ));
         }
-        "prepared" => return Some((Reply::at(time, Vote::Guarded { remaining: None }), false)),
+        "prepared" => {
+            return Some((
+                Reply {
+                    time,
+                    vote: Vote::Guarded { remaining: None },
+                },
+                false,
+            ));
+        }
         "unmarked" | "restarted" | "stepped-back" | "wild-guard" => {
-            return Some((Reply::at(time, Vote::Guarded { remaining: None }), true));
+            return Some((
+                Reply {
+                    time,
+                    vote: Vote::Guarded { remaining: None },
+                },
+                true,
+            ));
         }
         _ => return None,
     };
-    Some((Reply::at(time, vote), false))
+    Some((Reply { time, vote }, false))
 }
 
 /// The marker script's reply.

@@ -1,4 +1,6 @@
 -- Reads or changes the node's marker; see core/marker.rs for the reasons.
+-- KEYS[1]  the marker  KEYS[2] the gate
+-- ARGV[1]  the run id of the server at the other end of this connection
 -- ARGV[2]  read
 --        | prepare  nonce durable cluster nodes max-lease
 --        | activate nonce
@@ -8,6 +10,26 @@
 local verb = ARGV[2]
 local key = KEYS[1]
 local run = ARGV[1]
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local mark = redis.call('HMGET', key,
+  'phase', 'run', 'max_lease', 'voting_from', 'floor_base', 'high_water')
+local max_lease, voting_from = tonumber(mark[3] or 0), tonumber(mark[4] or 0)
+
+local function int(number)
+  return string.format('%.0f', number)
+end
+
+-- Why this node may not vote, as the gate has it; nil if it may.
+local function bar()
+  if not mark[1] then return 'unmarked' end
+  if mark[1] ~= 'active' then return 'prepared' end
+  if mark[2] ~= run then return 'restarted' end
+  local latest = now + max_lease * 1000
+  if now + 2000000 < tonumber(mark[6]) then return 'stepped-back' end
+  if voting_from > latest or tonumber(mark[5]) > latest then return 'wild-guard' end
+  if voting_from > now then return 'guarded' end
+end
 
 local function write(phase, nonce, from, base)
   redis.call('HSET', key, 'phase', phase, 'nonce', nonce, 'run', run,
@@ -19,8 +41,10 @@ local function name_cluster()
   redis.call('HSET', key, 'cluster', ARGV[5], 'nodes', ARGV[6], 'max_lease', ARGV[7])
 end
 
+if verb ~= 'read' then redis.call('DEL', KEYS[2]) end
+
 if verb == 'prepare' then
-  local yields = not marked or (mark[1] ~= 'active' and
+  local yields = not mark[1] or (mark[1] ~= 'active' and
     (redis.call('HGET', key, 'cluster') > ARGV[5] or mark[2] ~= run))
   if yields then
     name_cluster()

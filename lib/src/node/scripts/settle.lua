@@ -1,16 +1,20 @@
 -- After a release: lets go as a release does, and refuses what comes late.
--- KEYS[2]  the lock      KEYS[3]  its fence
--- ARGV[2]  owner  ARGV[3] the token of the grant that ended
+-- KEYS[1]  the marker  KEYS[2] the lock  KEYS[3] its fence
+-- ARGV[1]  owner  ARGV[2] unused  ARGV[3] the token of the grant that ended, 16 digits
+-- ARGV[4]  the floor's expiry
 -- settled 0 | settled 1
 
-local token = tonumber(ARGV[3])
+local DONE = 'settled'
+local seen = redis.call('MGET', KEYS[2], KEYS[3])
+local holder, fence = seen[1], seen[2]
 local deleted = 0
-if redis.call('GET', KEYS[2]) == ARGV[2] then
-  local _, grant, _, owner = read_fence(KEYS[3])
-  if owner ~= ARGV[2] or grant <= token then
+if holder == ARGV[1] then
+  local grant = '0'
+  if fence and string.sub(fence, 39, 38 + tonumber(string.sub(fence, 35, 37))) == holder then
+    grant = string.sub(fence, 18, 33)
+  end
+  if grant <= ARGV[3] then
     redis.call('DEL', KEYS[2])
     deleted = 1
   end
 end
-raise_floor(KEYS[3], token)
-return {now, 'settled', deleted}

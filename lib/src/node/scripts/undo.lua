@@ -1,29 +1,31 @@
 -- Takes back one attempt of one call, whether it has arrived yet or not.
 -- The lock goes with the last call that rests on its grant.
--- KEYS[2]  the lock      KEYS[3]  its fence
--- ARGV[2]  owner  ARGV[3] call  ARGV[4] the attempt's token
+-- KEYS[1]  the marker  KEYS[2] the lock  KEYS[3] its fence
+-- ARGV[1]  owner  ARGV[2] call  ARGV[3] the attempt's token, 16 digits
+-- ARGV[4]  the floor's expiry
 -- undone 0 | undone 1
 
-local owner, call, token = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local DONE = 'undone'
+local seen = redis.call('MGET', KEYS[2], KEYS[3])
+local holder, fence = seen[1], seen[2]
 local deleted = 0
-local floor, grant, shares, granted_to = read_fence(KEYS[3])
-if granted_to == owner and shares ~= '*' and redis.call('GET', KEYS[2]) == owner then
-  local left, before = {}, 0
-  for other, proposed in string.gmatch(shares, '([^:,]+):(%d+)') do
-    before = before + 1
-    if other ~= call or tonumber(proposed) > token then
-      left[#left + 1] = other .. ':' .. proposed
+if fence and holder == ARGV[1] then
+  local length = tonumber(string.sub(fence, 35, 37))
+  local shares = string.sub(fence, 40 + length)
+  if string.sub(fence, 39, 38 + length) == holder and shares ~= '*' then
+    local left, before = {}, 0
+    for call, proposed in string.gmatch(shares, '([^:,]+):(%d+)') do
+      before = before + 1
+      if call ~= ARGV[2] or proposed > ARGV[3] then left[#left + 1] = call .. ':' .. proposed end
     end
-  end
-  if #left < before then
-    if #left == 0 then
-      -- First what gives way to others, then what a full node may refuse.
-      redis.call('DEL', KEYS[2])
-      deleted = 1
+    if #left < before then
+      if #left == 0 then
+        -- First what gives way to others, then what a full node may refuse.
+        redis.call('DEL', KEYS[2])
+        deleted = 1
+      end
+      fence = string.sub(fence, 1, 39 + length) .. (#left == 0 and '-' or table.concat(left, ','))
+      redis.call('SET', KEYS[3], fence, 'KEEPTTL')
     end
-    shares = #left == 0 and '-' or table.concat(left, ',')
-    write_fence(KEYS[3], floor, grant, shares, granted_to)
   end
 end
-raise_floor(KEYS[3], token)
-return {now, 'undone', deleted}
