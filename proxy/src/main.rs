@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary `everlock`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    everlock_proxy::cli::run()
+}

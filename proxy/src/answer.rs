@@ -1,0 +1,56 @@
+//! An answer on its way out: status, JSON, and what the log wants to know of it.
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{self, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+/// What a handler answers.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+    /// Seconds, for the header `Retry-After`.
+    pub(crate) retry_after: Option<u64>,
+    /// The methods that a path takes, for the header `Allow`.
+    pub(crate) allow: Option<&'static str>,
+    /// Whether the connection is no good for another request.
+    pub(crate) close: bool,
+    /// Attempts to acquire that the request made, for the log.
+    pub(crate) attempts: Option<u32>,
+}
+
+impl Answer {
+    /// An answer with this body.
+    pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Self {
+        let body = serde_json::to_vec(body).expect("our own types are written without fail");
+        Self {
+            status,
+            body: body.into(),
+            retry_after: None,
+            allow: None,
+            close: false,
+            attempts: None,
+        }
+    }
+
+    /// The same as an HTTP response.
+    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(self.body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(header::CONTENT_TYPE, json);
+        // Who holds a lock is nobody's business a moment later.
+        let no_store = HeaderValue::from_static("no-store");
+        headers.insert(header::CACHE_CONTROL, no_store);
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}

@@ -1,0 +1,81 @@
+//! What all requests share: the locks, the bounds, and whether the end is near.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use everlock::protocol::MAX_MAX_LEASE;
+use everlock::{Redlock, Resource};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Limits;
+use crate::middleware::identity::Identity;
+use crate::readiness::Readiness;
+
+/// The proxy, without a listener.
+pub struct App {
+    pub(crate) redlock: Redlock,
+    pub(crate) limits: Limits,
+    pub(crate) readiness: Readiness,
+    /// One permit for each acquire that is under way.
+    pub(crate) waiters: Arc<Semaphore>,
+    /// Requests that are being answered.
+    pub(crate) requests: TaskTracker,
+    drain: CancellationToken,
+    prefix: String,
+}
+
+impl App {
+    /// A proxy for these locks, whose keys begin with `prefix`.
+    #[must_use]
+    pub fn new(redlock: Redlock, prefix: &str, limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            readiness: Readiness::new(redlock.clone()),
+            redlock,
+            waiters: Arc::new(Semaphore::new(limits.max_waiters)),
+            limits,
+            requests: TaskTracker::new(),
+            drain: CancellationToken::new(),
+            prefix: prefix.to_owned(),
+        })
+    }
+
+    /// Serving => Draining: not ready any more, and nobody waits for a lock any more.
+    pub(crate) fn begin_drain(&self) {
+        self.drain.cancel();
+    }
+
+    /// Whether the end was asked for.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain.is_cancelled()
+    }
+
+    /// Completes once the end was asked for.
+    pub(crate) async fn draining(&self) {
+        self.drain.cancelled().await;
+    }
+
+    /// The longest lease that may be asked for, as far as it is known.
+    pub(crate) fn max_lease(&self) -> Duration {
+        let known = self.redlock.max_lease().or(self.limits.max_lease);
+        known.unwrap_or(MAX_MAX_LEASE)
+    }
+
+    /// The key on the nodes. Users control its last part alone: neither prefix
+    /// nor identity holds a `:`, so nobody reaches another identity's keys.
+    pub(crate) fn resource(&self, identity: &Identity, key: &str) -> Resource {
+        let (prefix, identity) = (&self.prefix, identity.as_str());
+        Resource::new(format!("{prefix}:{identity}:{key}"))
+            .expect("prefix, identity and key are bounded, and the prefix has no '~'")
+    }
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App")
+            .field("redlock", &self.redlock)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,135 @@
+//! The command line: what there is, and where a subcommand's work begins.
+//!
+//! Exit codes: 0 done; 1 it could not be done; 2 it was not understood, be it
+//! the command line or the configuration.
+
+mod banner;
+mod cluster;
+mod descriptors;
+mod health;
+mod serve;
+mod status;
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, ArgMatches, Args as _, Command};
+
+use crate::config::SETTINGS;
+
+const ABOUT: &str = "Distributed locks over independent Redis nodes, behind an HTTP API";
+const SERVE_AFTER: &str = "\
+Each setting is taken from its flag, else from its variable, else from the file, else it has its
+default. In the file, settings are named as the flags (nodes = [\"…\"] for --node). Durations are
+written 3s or 250ms.
+
+Nodes that were never opened for voting are refused: run `everlock cluster init` first. Nodes that
+don't answer are not: the proxy is not ready until a quorum does.";
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn run() -> ExitCode {
+    let matches = command().get_matches();
+    match matches.subcommand() {
+        Some(("serve", matches)) => serve::run(matches),
+        Some(("cluster", matches)) => match matches.subcommand() {
+            Some(("init", matches)) => cluster::init(matches),
+            Some(("status", matches)) => cluster::status(matches),
+            _ => unreachable!("clap demands a subcommand"),
+        },
+        Some(("health", matches)) => health::run(matches),
+        _ => unreachable!("clap demands a subcommand"),
+    }
+}
+
+fn command() -> Command {
+    let cluster = Command::new("cluster")
+        .about("Open a set of nodes for voting, and look at it")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(cluster::InitArgs::augment_args(Command::new("init").about(
+            "Open new nodes for voting; safe at every start of a deployment, also several at once",
+        )))
+        .subcommand(cluster::StatusArgs::augment_args(
+            Command::new("status").about(
+                "Show what each node says of itself; exits with 0 if a quorum of nodes votes",
+            ),
+        ));
+    let health = Command::new("health")
+        .about("Ask a running proxy whether it is well: exits with 0 if the answer is 200");
+    Command::new("everlock")
+        .about(ABOUT)
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(serve_command())
+        .subcommand(cluster)
+        .subcommand(health::HealthArgs::augment_args(health))
+}
+
+fn serve_command() -> Command {
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .help("A TOML file with settings [env: EVERLOCK_CONFIG]");
+    Command::new("serve")
+        .about("Serve locks over HTTP")
+        .after_help(SERVE_AFTER)
+        .arg(config)
+        .args(SETTINGS.iter().map(|setting| {
+            let default = setting.default.map(|text| format!(" [default: {text}]"));
+            let help = format!(
+                "{} [env: {}]{}",
+                setting.help,
+                setting.env,
+                default.unwrap_or_default()
+            );
+            let arg = Arg::new(setting.flag).long(setting.flag).help(help);
+            match setting.value {
+                None => arg.action(ArgAction::SetTrue),
+                Some(value) if setting.many => arg.value_name(value).action(ArgAction::Append),
+                Some(value) => arg.value_name(value),
+            }
+        }))
+}
+
+/// The arguments of a subcommand that clap has accepted.
+fn parsed<T: clap::FromArgMatches>(matches: &ArgMatches) -> T {
+    T::from_arg_matches(matches).unwrap_or_else(|error| error.exit())
+}
+
+/// Runs a command's asynchronous part to its end.
+fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(work);
+            // Name look-ups that hang must not hold up the end.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => failed(&format!("the runtime can't be started: {error}")),
+    }
+}
+
+/// It could not be done.
+fn failed(why: &dyn Display) -> ExitCode {
+    complain(why);
+    ExitCode::from(1)
+}
+
+/// Every problem of a configuration.
+fn misconfigured(problems: &[String]) -> ExitCode {
+    for problem in problems {
+        complain(problem);
+    }
+    ExitCode::from(2)
+}
+
+/// The one place that writes to standard error, besides the log.
+#[allow(clippy::print_stderr, reason = "errors of a command belong there")]
+fn complain(what: &dyn Display) {
+    eprintln!("everlock: {what}");
+}

@@ -1,0 +1,96 @@
+//! `everlock serve`: settings, nodes, listener, signals; then the server.
+//!
+//! Nothing is bound before the settings are read and the nodes judged.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::ArgMatches;
+use everlock::{ConfigError, Redlock};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{banner, failed, misconfigured};
+use crate::config::{Nodes, Settings, Sources};
+use crate::telemetry::LogObserver;
+use crate::{App, server, telemetry};
+
+/// As many as a small production cluster has, so that development meets the same quorum.
+const DEV_NODES: usize = 5;
+/// What shells report of a process that a signal ended.
+const SIGNAL_EXIT: i32 = 128;
+
+pub(super) fn run(matches: &ArgMatches) -> ExitCode {
+    let settings = match Settings::read(Sources::from_matches(matches)) {
+        Ok(settings) => settings,
+        Err(problems) => return misconfigured(&problems.0),
+    };
+    telemetry::start(settings.log_format, settings.log_level);
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    super::on_runtime(serve(settings))
+}
+
+async fn serve(settings: Settings) -> ExitCode {
+    let redlock = match connect(&settings).await {
+        Ok(redlock) => redlock,
+        Err(error) => return failed(&error),
+    };
+    for warning in redlock.warnings() {
+        tracing::warn!("{warning}");
+    }
+    super::descriptors::allow(settings.limits.max_connections);
+    let listener = match TcpListener::bind(settings.listen).await {
+        Ok(listener) => listener,
+        Err(error) => return failed(&format!("can't listen on {}: {error}", settings.listen)),
+    };
+    let listen = listener.local_addr().unwrap_or(settings.listen);
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
+    let (Ok(mut term), Ok(mut interrupt)) = signals else {
+        return failed(&"signals can't be handled");
+    };
+    if matches!(settings.nodes, Nodes::Memory) {
+        banner::print(listen);
+    }
+    tracing::info!(%listen, nodes = redlock.node_count(), "listening");
+    let app = App::new(redlock, &settings.global_prefix, settings.limits);
+    let ended = server::run(listener, app, async move {
+        let number = either(&mut term, &mut interrupt).await;
+        tracing::info!(signal = number, "asked to end");
+        tokio::spawn(async move {
+            let number = either(&mut term, &mut interrupt).await;
+            tracing::warn!(signal = number, "asked to end again: ending at once");
+            std::process::exit(SIGNAL_EXIT + number);
+        });
+    });
+    if ended.await {
+        tracing::info!("ended in order");
+    }
+    ExitCode::SUCCESS
+}
+
+async fn connect(settings: &Settings) -> Result<Redlock, ConfigError> {
+    let mut builder = Redlock::builder()
+        .observer(Arc::new(LogObserver::default()))
+        .node_timeout(settings.node_timeout)
+        .drift_factor(settings.drift_factor);
+    if let Some(max_lease) = settings.limits.max_lease {
+        builder = builder.max_lease(max_lease);
+    }
+    match &settings.nodes {
+        Nodes::Redis(urls) => builder.node_urls(urls).connect().await,
+        Nodes::Memory => builder.memory_nodes(DEV_NODES).connect().await,
+    }
+}
+
+/// The number of the signal that came.
+async fn either(term: &mut Signal, interrupt: &mut Signal) -> i32 {
+    tokio::select! {
+        _ = term.recv() => SignalKind::terminate().as_raw_value(),
+        _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+    }
+}

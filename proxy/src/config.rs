@@ -1,0 +1,192 @@
+//! The settings of `everlock serve`, read whole before anything is started.
+//!
+//! Invariant: a [`Settings`] is within its bounds, and whoever has one may act
+//! on it without checking again. Every problem is found in one run and names
+//! its source. What is wrong is never replaced by a default.
+
+mod parse;
+mod sources;
+mod table;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use everlock::config::{MAX_NODE_TIMEOUT, MIN_LEASE, MIN_NODE_TIMEOUT};
+use everlock::protocol::{MAX_DRIFT_FACTOR, MAX_MAX_LEASE};
+
+pub(crate) use self::parse::{node_problems, shown};
+pub use self::sources::Sources;
+use self::sources::{Reader, Source};
+pub use self::table::{SETTINGS, Setting};
+
+/// Where the locks live.
+#[derive(Clone)]
+pub enum Nodes {
+    /// Redis servers, by URL. The URLs may hold passwords.
+    Redis(Vec<String>),
+    /// In the memory of this process: for development.
+    Memory,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Plain,
+}
+
+/// Bounds on what one client, or all of them together, may ask of the proxy.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// A bound on leases below the cluster's own.
+    pub max_lease: Option<Duration>,
+    /// The longest sum of delays and jitters that one acquire may ask for.
+    pub max_wait: Duration,
+    /// Connections that are open at once.
+    pub max_connections: usize,
+    /// Acquires that are under way at once.
+    pub max_waiters: usize,
+    /// The size of a request's body.
+    pub max_body: usize,
+    /// How long a request's header may take to arrive; also for how long an
+    /// idle connection is kept.
+    pub header_timeout: Duration,
+    /// How long a request's body may take to arrive.
+    pub body_timeout: Duration,
+    /// How long an orderly end may take.
+    pub drain_timeout: Duration,
+}
+
+/// All settings of `everlock serve`.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where the locks live.
+    pub nodes: Nodes,
+    /// The first segment of every key on the nodes.
+    pub global_prefix: String,
+    /// How long each node is given to answer.
+    pub node_timeout: Duration,
+    /// The share of every lease that is not relied on.
+    pub drift_factor: f64,
+    /// Bounds.
+    pub limits: Limits,
+    /// How logs are written.
+    pub log_format: LogFormat,
+    /// What is logged.
+    pub log_level: tracing::Level,
+    /// What is odd, but no reason not to start.
+    pub warnings: Vec<String>,
+}
+
+/// Everything that is wrong with a configuration, a line each.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<String>);
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_hours(24);
+/// More bytes than any request needs are refused, so that a mistake stays harmless.
+const MAX_MAX_BODY: usize = 1024 * 1024;
+/// The longest drain: after it, the supervisor's patience ends too.
+const MAX_DRAIN: Duration = Duration::from_mins(10);
+
+impl Settings {
+    /// Reads the settings: flag over environment over file over default.
+    pub fn read(sources: Sources) -> Result<Self, Problems> {
+        let mut reader = Reader::open(sources);
+        let listen = reader.read("listen", parse::address);
+        let settings = Self {
+            listen,
+            nodes: nodes(&mut reader, listen),
+            global_prefix: reader.read("global-prefix", parse::prefix),
+            node_timeout: reader.read("node-timeout", |text| {
+                parse::duration(text, MIN_NODE_TIMEOUT, MAX_NODE_TIMEOUT)
+            }),
+            drift_factor: reader.read("drift-factor", |text| {
+                parse::number(text, 0.0, MAX_DRIFT_FACTOR)
+            }),
+            limits: limits(&mut reader),
+            log_format: reader.read("log-format", parse::log_format),
+            log_level: reader.read("log-level", parse::log_level),
+            warnings: Vec::new(),
+        };
+        let warnings = reader.finish()?;
+        Ok(Self {
+            warnings,
+            ..settings
+        })
+    }
+}
+
+fn limits(reader: &mut Reader) -> Limits {
+    let count = |text: &str| parse::count(text, 1, 1_000_000);
+    let timeout = |text: &str| parse::duration(text, SECOND / 10, MAX_DRAIN);
+    Limits {
+        max_lease: reader.read_optional("max-lease", |text| {
+            parse::duration(text, MIN_LEASE, MAX_MAX_LEASE)
+        }),
+        max_wait: reader.read("max-wait", |text| {
+            parse::duration(text, Duration::ZERO, DAY)
+        }),
+        max_connections: reader.read("max-connections", count),
+        max_waiters: reader.read("max-waiters", count),
+        max_body: reader.read("max-body", |text| parse::size(text, 1024, MAX_MAX_BODY)),
+        header_timeout: reader.read("header-timeout", timeout),
+        body_timeout: reader.read("body-timeout", timeout),
+        drain_timeout: reader.read("drain-timeout", timeout),
+    }
+}
+
+/// The nodes, and whether they may be served at this address.
+fn nodes(reader: &mut Reader, listen: SocketAddr) -> Nodes {
+    let given = reader.read_list("node");
+    let dev = reader.read_switch("dev");
+    let open = reader.read_switch("allow-unauthenticated");
+    let loopback = listen.ip().to_canonical().is_loopback();
+    match (&given, &dev) {
+        (Some(nodes), Some(dev)) => {
+            let problem = format!(
+                "can't be combined with nodes, which come from {}",
+                nodes.source
+            );
+            reader.problem(&dev.source, &problem);
+        }
+        (None, None) => reader.problem(
+            &Source::Nowhere,
+            "there are no nodes: give --node URL for each Redis server (or EVERLOCK_NODES, comma \
+             separated), or --dev to try everlock without any",
+        ),
+        (None, Some(dev)) if !loopback => {
+            let problem = format!("serves on loopback only, not on {listen}");
+            reader.problem(&dev.source, &problem);
+        }
+        (Some(_), None) if !loopback && open.is_none() => {
+            let source = reader.source("listen");
+            reader.problem(
+                &source,
+                &format!(
+                    "{listen} is not a loopback address and nobody has to authenticate: whoever \
+                     can reach it can take and release any lock. Listen on 127.0.0.1, or say \
+                     --allow-unauthenticated"
+                ),
+            );
+        }
+        _ => {}
+    }
+    let Some(given) = given else {
+        return Nodes::Memory;
+    };
+    if given.values.is_empty() {
+        reader.problem(&given.source, "lists no node");
+    }
+    for problem in parse::node_problems(&given.values) {
+        reader.problem(&given.source, &problem);
+    }
+    Nodes::Redis(given.values)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! The one list of settings, from which flags, variables, file keys and help come.
+
+/// One setting of `everlock serve`.
+#[derive(Debug)]
+pub struct Setting {
+    /// The flag, without its dashes; also the key in the file, unless `key` says otherwise.
+    pub flag: &'static str,
+    /// The variable.
+    pub env: &'static str,
+    /// The key in the file.
+    pub key: &'static str,
+    /// What stands for the value in the help; `None` for a switch.
+    pub value: Option<&'static str>,
+    /// Whether the flag may be repeated (comma separated in the variable, a list in the file).
+    pub many: bool,
+    /// The default; `None` where absence means something of its own.
+    pub default: Option<&'static str>,
+    /// What it does.
+    pub help: &'static str,
+}
+
+const fn setting(
+    flag: &'static str,
+    env: &'static str,
+    value: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting {
+        flag,
+        env,
+        key: flag,
+        value: Some(value),
+        many: false,
+        default: Some(default),
+        help,
+    }
+}
+
+const fn switch(flag: &'static str, env: &'static str, help: &'static str) -> Setting {
+    Setting {
+        flag,
+        env,
+        key: flag,
+        value: None,
+        many: false,
+        default: None,
+        help,
+    }
+}
+
+/// All settings, in the order of the help.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "listen",
+        "EVERLOCK_LISTEN",
+        "ADDR",
+        "127.0.0.1:8080",
+        "The address to listen on",
+    ),
+    Setting {
+        flag: "node",
+        env: "EVERLOCK_NODES",
+        key: "nodes",
+        value: Some("URL"),
+        many: true,
+        default: None,
+        help: "A Redis server that votes, redis://[user:password@]host:port/[db] or rediss:// for \
+               TLS; give all nodes of the cluster",
+    },
+    switch(
+        "dev",
+        "EVERLOCK_DEV",
+        "Serve locks from five nodes in this process's memory, on loopback: for development, \
+         since nothing survives the process",
+    ),
+    switch(
+        "allow-unauthenticated",
+        "EVERLOCK_ALLOW_UNAUTHENTICATED",
+        "Serve on an address that others can reach although nobody has to authenticate",
+    ),
+    setting(
+        "global-prefix",
+        "EVERLOCK_GLOBAL_PREFIX",
+        "TEXT",
+        "Evermind",
+        "The first segment of every key on the nodes: 1 to 64 of A-Z a-z 0-9 _ . -",
+    ),
+    Setting {
+        flag: "max-lease",
+        env: "EVERLOCK_MAX_LEASE",
+        key: "max-lease",
+        value: Some("TIME"),
+        many: false,
+        default: None,
+        help: "The longest lease that may be asked for, if less than the cluster's own maximum",
+    },
+    // As long as the cluster's default maximum lease: longer than a proxy or balancer in
+    // between would wait.
+    setting(
+        "max-wait",
+        "EVERLOCK_MAX_WAIT",
+        "TIME",
+        "300s",
+        "The longest wait that an acquire may ask for, all retries together",
+    ),
+    setting(
+        "node-timeout",
+        "EVERLOCK_NODE_TIMEOUT",
+        "TIME",
+        "300ms",
+        "How long each node is given to answer",
+    ),
+    setting(
+        "drift-factor",
+        "EVERLOCK_DRIFT_FACTOR",
+        "NUMBER",
+        "0.01",
+        "The share of a lease that is not relied on, since clocks differ",
+    ),
+    setting(
+        "max-connections",
+        "EVERLOCK_MAX_CONNECTIONS",
+        "N",
+        "10000",
+        "Connections that are open at once; more wait to be accepted",
+    ),
+    setting(
+        "max-waiters",
+        "EVERLOCK_MAX_WAITERS",
+        "N",
+        "10000",
+        "Acquires that are under way at once; more are answered 429",
+    ),
+    // Room for a key of 512 bytes with every byte escaped, several times over.
+    setting(
+        "max-body",
+        "EVERLOCK_MAX_BODY",
+        "SIZE",
+        "16KiB",
+        "The size of a request's body",
+    ),
+    setting(
+        "header-timeout",
+        "EVERLOCK_HEADER_TIMEOUT",
+        "TIME",
+        "5s",
+        "How long a request's header may take to arrive",
+    ),
+    setting(
+        "body-timeout",
+        "EVERLOCK_BODY_TIMEOUT",
+        "TIME",
+        "5s",
+        "How long a request's body may take to arrive",
+    ),
+    // Container engines kill ten seconds after they asked for the end.
+    setting(
+        "drain-timeout",
+        "EVERLOCK_DRAIN_TIMEOUT",
+        "TIME",
+        "8s",
+        "How long an orderly end may take after SIGTERM",
+    ),
+    setting(
+        "log-format",
+        "EVERLOCK_LOG_FORMAT",
+        "FORMAT",
+        "plain",
+        "How logs are written: json or plain",
+    ),
+    setting(
+        "log-level",
+        "EVERLOCK_LOG_LEVEL",
+        "LEVEL",
+        "info",
+        "What is logged: error, warn, info, debug or trace",
+    ),
+];
+
+/// The variable that names the file; not a setting, since the file can't name itself.
+pub(crate) const CONFIG_FLAG: &str = "config";
+pub(crate) const CONFIG_ENV: &str = "EVERLOCK_CONFIG";
+/// What other subcommands read.
+pub(crate) const OTHER_VARIABLES: &[&str] = &[
+    CONFIG_ENV,
+    "EVERLOCK_CLUSTER_MAX_LEASE",
+    "EVERLOCK_HEALTH_URL",
+    "EVERLOCK_JSON",
+];
+
+/// The setting of that name.
+pub(crate) fn named(flag: &str) -> &'static Setting {
+    SETTINGS
+        .iter()
+        .find(|setting| setting.flag == flag)
+        .expect("only settings of the table are asked for")
+}

@@ -1,0 +1,93 @@
+//! Acquires: `Waiting => (Acquired | Refused | Drained)`.
+//!
+//! A client that goes away has its handler dropped, and with it the library's
+//! future, which undoes what was begun. An orderly end of the proxy does the
+//! same, but answers.
+
+use everlock::{Error, Grant};
+use hyper::StatusCode;
+
+use super::{refusal, softened};
+use crate::answer::Answer;
+use crate::api::{AcquireAnswer, AcquireRequest, Fields, Verb, millis, millis_up};
+use crate::app::App;
+use crate::middleware::identity::Identity;
+use crate::middleware::limits;
+use crate::problem::{Kind, Problem};
+use crate::telemetry;
+
+const DRAINING: &str = "this proxy is about to end: ask again";
+
+pub(crate) async fn handle(
+    app: &App,
+    identity: &Identity,
+    fields: &Fields,
+) -> Result<Answer, Problem> {
+    let request = AcquireRequest::read(fields, &app.limits, app.max_lease())?;
+    let _seat = limits::seat(app)?;
+    if app.is_draining() {
+        // No attempt was made, so there is no count of attempts to give.
+        let answer = Problem::new(Kind::Draining, DRAINING).answer(Some(Verb::Acquire));
+        return Ok(softened(answer, request.soft_fail));
+    }
+    let resource = app.resource(identity, &request.config.key);
+    let acquiring = app.redlock.acquire(resource, request.options());
+    let acquired = tokio::select! {
+        biased;
+        acquired = acquiring => Some(acquired),
+        // Waiting => Drained: the library's future is dropped here, and undone.
+        () = app.draining() => None,
+    };
+    match acquired {
+        Some(Ok(grant)) => Ok(granted(request, &grant)),
+        Some(Err(error)) => refused(request, &error),
+        None => Ok(drained(request)),
+    }
+}
+
+fn granted(request: AcquireRequest, grant: &Grant) -> Answer {
+    let body = AcquireAnswer {
+        acquired: true,
+        lock_acquisition_attempts: grant.attempts(),
+        config: request.config,
+        message: None,
+        fencing_token: Some(grant.token().as_u64()),
+        validity: Some(millis(grant.remaining())),
+        retry_after: None,
+    };
+    answer(StatusCode::OK, &body)
+}
+
+fn refused(request: AcquireRequest, error: &Error) -> Result<Answer, Problem> {
+    let refusal = refusal("acquire", error)?;
+    let mut body = failure(request.config, error.attempts(), refusal.message);
+    body.retry_after = refusal.free_in.map(millis_up);
+    Ok(softened(answer(refusal.status, &body), request.soft_fail))
+}
+
+fn drained(request: AcquireRequest) -> Answer {
+    let attempts = telemetry::attempts_of_the_last_cancelled();
+    let body = failure(request.config, attempts, DRAINING);
+    let mut answer = answer(StatusCode::SERVICE_UNAVAILABLE, &body);
+    answer.close = true;
+    softened(answer, request.soft_fail)
+}
+
+fn failure(config: crate::api::Config, attempts: u32, message: &'static str) -> AcquireAnswer {
+    AcquireAnswer {
+        acquired: false,
+        // An operation that was begun has made an attempt.
+        lock_acquisition_attempts: attempts.max(1),
+        config,
+        message: Some(message),
+        fencing_token: None,
+        validity: None,
+        retry_after: None,
+    }
+}
+
+fn answer(status: StatusCode, body: &AcquireAnswer) -> Answer {
+    let mut answer = Answer::json(status, body);
+    answer.attempts = Some(body.lock_acquisition_attempts);
+    answer
+}

@@ -1,0 +1,83 @@
+//! Whether the process is alive, and whether it can serve locks.
+//!
+//! `/healthz` never asks a node: restarting a proxy brings no node back.
+
+use everlock::Vote;
+use hyper::StatusCode;
+use serde::Serialize;
+
+use crate::answer::Answer;
+use crate::api::millis_up;
+use crate::app::App;
+
+/// Seconds after which readiness may have changed.
+const RETRY_AFTER: u64 = 1;
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct Readiness<'a> {
+    ready: bool,
+    status: &'static str,
+    quorum: usize,
+    nodes: Vec<Node<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Node<'a> {
+    node: &'a str,
+    state: &'static str,
+    /// Milliseconds until a guarded node votes again, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    votes_in: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+
+pub(crate) fn alive() -> Answer {
+    Answer::json(StatusCode::OK, &Health { status: "ok" })
+}
+
+pub(crate) async fn ready(app: &App) -> Answer {
+    let seen = app.readiness.now().await;
+    let ready = seen.is_ready() && !app.is_draining();
+    let status = match (app.is_draining(), ready) {
+        (true, _) => "draining",
+        (false, true) => "ready",
+        (false, false) => "no quorum of nodes votes",
+    };
+    let nodes = seen.nodes.iter().map(|(id, vote)| node(id.as_str(), vote));
+    let body = Readiness {
+        ready,
+        status,
+        quorum: seen.quorum,
+        nodes: nodes.collect(),
+    };
+    if ready {
+        return Answer::json(StatusCode::OK, &body);
+    }
+    let mut answer = Answer::json(StatusCode::SERVICE_UNAVAILABLE, &body);
+    answer.retry_after = Some(RETRY_AFTER);
+    answer
+}
+
+fn node<'a>(id: &'a str, vote: &Vote) -> Node<'a> {
+    let (state, votes_in, why) = match vote {
+        Vote::Pong => ("up", None, None),
+        Vote::Guarded { remaining } => {
+            let votes_in = remaining.map(millis_up);
+            ("guarded", votes_in, Some(vote.to_string()))
+        }
+        other => ("down", None, Some(other.to_string())),
+    };
+    Node {
+        node: id,
+        state,
+        votes_in,
+        why,
+    }
+}

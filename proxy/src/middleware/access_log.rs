@@ -1,0 +1,80 @@
+//! One line for each request, written when it is answered or abandoned.
+//!
+//! It holds no key and no uuid: a key may name a customer, and whoever knows
+//! the uuid can release the lock.
+
+use everlock::clock::{Clock as _, Moment, SystemClock};
+use hyper::Method;
+use hyper::header::HeaderValue;
+
+use crate::answer::Answer;
+use crate::router::Route;
+
+/// The status that nginx gives a request whose client has gone.
+const CLIENT_GONE: u16 = 499;
+
+pub(super) struct AccessLog {
+    method: Method,
+    route: Option<Route>,
+    id: HeaderValue,
+    started: Moment,
+    ended: bool,
+}
+
+impl AccessLog {
+    pub(super) fn begin(method: &Method, route: Option<Route>, id: &HeaderValue) -> Self {
+        Self {
+            method: method.clone(),
+            route,
+            id: id.clone(),
+            started: SystemClock.now(),
+            ended: false,
+        }
+    }
+
+    pub(super) fn end(&mut self, answer: &Answer) {
+        self.ended = true;
+        self.write(answer.status.as_u16(), answer.attempts);
+    }
+
+    fn write(&self, status: u16, attempts: Option<u32>) {
+        let took = SystemClock.now().saturating_since(self.started);
+        let millis = took.as_secs_f64() * 1_000.0;
+        // What the client made up is not repeated, be it a path or a method.
+        let path = self.route.map_or("other", Route::path);
+        let method = match self.method {
+            Method::GET | Method::HEAD | Method::POST => self.method.as_str(),
+            _ => "other",
+        };
+        let id = self.id.to_str().unwrap_or_default();
+        // Probes come all the time and say nothing new.
+        if matches!(self.route, Some(Route::Healthz | Route::Readyz)) {
+            tracing::debug!(
+                method,
+                route = path,
+                status,
+                millis,
+                request_id = id,
+                "request"
+            );
+        } else {
+            tracing::info!(
+                method,
+                route = path,
+                status,
+                millis,
+                attempts,
+                request_id = id,
+                "request"
+            );
+        }
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.write(CLIENT_GONE, None);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What happens around every handler, in this order:
+//!
+//! 1. request id, 2. access log, 3. what HTTP itself demands, 4. the route,
+//! 5. identity (before the body is read), 6. the body, 7. the handler;
+//!
+//! and on the way out the rest of an unread body, the headers that every answer
+//! has, and the log line.
+
+mod access_log;
+mod hygiene;
+pub(crate) mod identity;
+pub(crate) mod limits;
+mod request_id;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Request, Response, Version};
+
+use self::access_log::AccessLog;
+use crate::answer::Answer;
+use crate::api::{Fields, Verb};
+use crate::app::App;
+use crate::problem::{Kind, Problem};
+use crate::router::{self, Route};
+use crate::{body, handlers};
+
+/// Answers one request. Dropping the future ends what it had begun.
+pub(crate) async fn handle(app: &App, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let _busy = app.requests.token();
+    let (parts, mut body) = request.into_parts();
+    let id = request_id::of(&parts.headers);
+    let route = router::find(parts.uri.path());
+    let mut log = AccessLog::begin(&parts.method, route, &id);
+    let answer = match respond(app, &parts, &mut body, route).await {
+        Ok(answer) => answer,
+        Err(problem) => {
+            body::discard(&mut body, &parts.headers).await;
+            problem.answer(route.and_then(Route::verb))
+        }
+    };
+    log.end(&answer);
+    let close = answer.close || app.is_draining();
+    let mut response = answer.into_response();
+    let headers = response.headers_mut();
+    headers.insert(request_id::HEADER, id);
+    if close && parts.version < Version::HTTP_2 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn respond(
+    app: &App,
+    parts: &Parts,
+    body: &mut Incoming,
+    route: Option<Route>,
+) -> Result<Answer, Problem> {
+    hygiene::check(parts)?;
+    let nowhere = || Problem::new(Kind::NoSuchRoute, "there is nothing at this path");
+    let route = route.ok_or_else(nowhere)?;
+    route.check(&parts.method)?;
+    match route {
+        Route::Healthz => Ok(handlers::health::alive()),
+        Route::Readyz => Ok(handlers::health::ready(app).await),
+        Route::Lock(verb) => lock(app, parts, body, verb).await,
+    }
+}
+
+async fn lock(
+    app: &App,
+    parts: &Parts,
+    body: &mut Incoming,
+    verb: Verb,
+) -> Result<Answer, Problem> {
+    let identity = identity::resolve(app, &parts.headers).await?;
+    body::check_type(&parts.headers)?;
+    let fields = Fields::parse(&body::read(body, &app.limits).await?)?;
+    match verb {
+        Verb::Acquire => handlers::acquire::handle(app, &identity, &fields).await,
+        Verb::Extend => handlers::extend::handle(app, &identity, &fields).await,
+        Verb::Release => handlers::release::handle(app, &identity, &fields).await,
+    }
+}

@@ -1,0 +1,60 @@
+//! The whole URL map.
+
+use hyper::Method;
+
+use crate::api::Verb;
+use crate::problem::{Kind, Problem};
+
+/// What there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// A lock operation.
+    Lock(Verb),
+    /// Whether the process is alive.
+    Healthz,
+    /// Whether it can serve locks.
+    Readyz,
+}
+
+const ROUTES: [(&str, Route); 5] = [
+    ("/lock/acquire", Route::Lock(Verb::Acquire)),
+    ("/lock/extend", Route::Lock(Verb::Extend)),
+    ("/lock/release", Route::Lock(Verb::Release)),
+    ("/healthz", Route::Healthz),
+    ("/readyz", Route::Readyz),
+];
+
+/// The route of a path; paths are taken literally, and a trailing slash is another path.
+pub(crate) fn find(path: &str) -> Option<Route> {
+    let found = ROUTES.iter().find(|(known, _)| *known == path)?;
+    Some(found.1)
+}
+
+impl Route {
+    /// The path, as a label that holds nothing of the client's.
+    pub(crate) fn path(self) -> &'static str {
+        let found = ROUTES.iter().find(|(_, route)| *route == self);
+        found.map_or("", |(path, _)| path)
+    }
+
+    /// The lock operation, if it is one.
+    pub(crate) const fn verb(self) -> Option<Verb> {
+        match self {
+            Self::Lock(verb) => Some(verb),
+            Self::Healthz | Self::Readyz => None,
+        }
+    }
+
+    /// Refuses a method that the path does not take.
+    pub(crate) fn check(self, method: &Method) -> Result<(), Problem> {
+        let allow = match self {
+            Self::Lock(_) => "POST",
+            Self::Healthz | Self::Readyz => "GET, HEAD",
+        };
+        if allow.split(", ").any(|allowed| allowed == method.as_str()) {
+            return Ok(());
+        }
+        let message = format!("{} takes {allow}", self.path());
+        Err(Problem::new(Kind::WrongMethod(allow), message))
+    }
+}

@@ -1,0 +1,119 @@
+//! Logs: how they are written, and what the library's events say in them.
+//!
+//! Invariant: only changes are logged. A node that stays away is one line, not
+//! one for each try. No line holds a key, a uuid or a URL.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use everlock::clock::{Clock as _, Moment, SystemClock};
+use everlock::observer::{AcquireOutcome, Event, Observer};
+use everlock::{NodeId, Report};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::config::LogFormat;
+
+/// Outages of a quorum are logged this often at most.
+const OUTAGE_EVERY: Duration = Duration::from_secs(1);
+
+/// Starts logging to standard error.
+pub(crate) fn start(format: LogFormat, level: tracing::Level) {
+    let ours = Targets::new()
+        .with_default(tracing::Level::WARN)
+        .with_target("everlock", level)
+        .with_target("everlock_proxy", level);
+    let writer = std::io::stderr;
+    let registry = tracing_subscriber::registry().with(ours);
+    // Only fails if logging was started before, which then goes on.
+    let _ = match format {
+        LogFormat::Json => {
+            let lines = tracing_subscriber::fmt::layer().json().flatten_event(true);
+            registry.with(lines.with_writer(writer)).try_init()
+        }
+        LogFormat::Plain => {
+            let lines = tracing_subscriber::fmt::layer().with_ansi(false);
+            registry.with(lines.with_writer(writer)).try_init()
+        }
+    };
+}
+
+/// Logs an outage of a quorum, with each node's answer.
+pub(crate) fn note_outage(operation: &'static str, report: &Report) {
+    static LAST: Mutex<Option<Moment>> = Mutex::new(None);
+    let now = SystemClock.now();
+    {
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| now.saturating_since(last) < OUTAGE_EVERY) {
+            return;
+        }
+        *last = Some(now);
+    }
+    tracing::warn!(operation, nodes = %report, "no quorum of nodes answers");
+}
+
+thread_local! {
+    /// Attempts of the acquire that was last dropped on this thread.
+    static CANCELLED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Attempts of the acquire whose future was dropped just now. An observer is
+/// called on the spot, so on this thread and since the last await.
+pub(crate) fn attempts_of_the_last_cancelled() -> u32 {
+    CANCELLED.take()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NodeState {
+    Up,
+    Guarded,
+    Down,
+}
+
+/// Logs the changes of nodes.
+#[derive(Debug, Default)]
+pub struct LogObserver {
+    nodes: Mutex<HashMap<NodeId, NodeState>>,
+}
+
+impl LogObserver {
+    /// Whether this is news about the node.
+    fn is_news(&self, node: &NodeId, state: NodeState) -> bool {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.insert(node.clone(), state) != Some(state)
+    }
+}
+
+impl Observer for LogObserver {
+    fn event(&self, event: &Event<'_>) {
+        match event {
+            Event::NodeUp {
+                node,
+                version,
+                warnings,
+            } if self.is_news(node, NodeState::Up) => {
+                tracing::info!(%node, version, "node is up");
+                for warning in *warnings {
+                    tracing::warn!(%node, "{warning}");
+                }
+            }
+            Event::NodeDown { node, fault } if self.is_news(node, NodeState::Down) => {
+                tracing::warn!(%node, %fault, "node is down");
+            }
+            Event::NodeGuarded { node, remaining } if self.is_news(node, NodeState::Guarded) => {
+                let votes_in = remaining.map(|left| left.as_secs());
+                tracing::warn!(%node, votes_in_seconds = votes_in, "node may have lost grants and waits before it votes");
+            }
+            Event::Acquired {
+                outcome: AcquireOutcome::Cancelled,
+                attempts,
+                ..
+            } => CANCELLED.set(*attempts),
+            _ => {}
+        }
+    }
+}
