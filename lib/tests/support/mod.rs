@@ -18,6 +18,8 @@ use everlock::{AcquireOptions, OwnerId, Redlock, RedlockBuilder, Resource, Vote}
 
 /// Enough for everything that tests lock.
 pub(crate) const MAX_LEASE: Duration = Duration::from_mins(5);
+/// A node that is silent counts as away after this.
+const SILENCE: Duration = Duration::from_millis(400);
 const EPOCH: u64 = 1_800_000_000_000_000;
 
 /// Tokio's time as a clock; its wall clock may be wrong.
@@ -78,7 +80,7 @@ impl World {
             .collect();
         let faulty: Vec<_> = memory
             .iter()
-            .map(|node| Arc::new(FaultyNode::new(node.clone())))
+            .map(|node| Arc::new(FaultyNode::new(node.clone()).silence(SILENCE)))
             .collect();
         let world = Self {
             origin,
