@@ -1,11 +1,4 @@
-//! Distributed locks over independent Redis nodes.
-//!
-//! A lock is held while a quorum of nodes grants it. Every grant carries a
-//! **fencing token** that rises with each acquisition of the same resource, in
-//! the same single round trip. Exclusion inside the validity rests on timing
-//! (see `docs/protocol.md`); that tokens rise does not.
-//!
-//! Start with [`Redlock::builder`].
+#![doc = include_str!("../../README.md")]
 
 pub mod clock;
 pub mod cluster;
