@@ -58,8 +58,8 @@ impl App {
 
     /// The longest lease that may be asked for, as far as it is known.
     pub(crate) fn max_lease(&self) -> Duration {
-        let known = self.redlock.max_lease().or(self.limits.max_lease);
-        known.unwrap_or(MAX_MAX_LEASE)
+        let known = self.redlock.max_lease().unwrap_or(MAX_MAX_LEASE);
+        self.limits.max_lease.map_or(known, |own| own.min(known))
     }
 
     /// The key on the nodes. Users control its last part alone: neither prefix

@@ -69,14 +69,12 @@ pub(crate) async fn read(body: &mut Incoming, limits: &Limits) -> Result<Bytes, 
         }
         Ok(Bytes::from(whole))
     };
-    match tokio::time::timeout(limits.body_timeout, whole).await {
-        Ok(read) => read,
-        Err(_) => {
-            let seconds = limits.body_timeout.as_secs_f64();
-            let message = format!("the body did not arrive within {seconds} s");
-            Err(Problem::new(Kind::SlowBody, message))
-        }
-    }
+    let read = tokio::time::timeout(limits.body_timeout, whole).await;
+    read.unwrap_or_else(|_| {
+        let seconds = limits.body_timeout.as_secs_f64();
+        let message = format!("the body did not arrive within {seconds} s");
+        Err(Problem::new(Kind::SlowBody, message))
+    })
 }
 
 /// Reads on for a bounded amount of what is not wanted.

@@ -16,6 +16,7 @@ pub mod cli;
 pub mod config;
 mod handlers;
 mod middleware;
+pub mod nodes;
 mod problem;
 mod readiness;
 mod router;
@@ -23,4 +24,3 @@ pub mod server;
 mod telemetry;
 
 pub use app::App;
-pub use telemetry::LogObserver;

@@ -76,7 +76,7 @@ enum NodeState {
 
 /// Logs the changes of nodes.
 #[derive(Debug, Default)]
-pub struct LogObserver {
+pub(crate) struct LogObserver {
     nodes: Mutex<HashMap<NodeId, NodeState>>,
 }
 

@@ -42,6 +42,6 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 
 /// A duration on the wire, rounded up: nobody should come too early.
 pub(crate) fn millis_up(duration: Duration) -> u64 {
-    let partial = duration.subsec_nanos() % 1_000_000 != 0;
+    let partial = !duration.subsec_nanos().is_multiple_of(1_000_000);
     millis(duration).saturating_add(u64::from(partial))
 }

@@ -3,20 +3,15 @@
 //! Nothing is bound before the settings are read and the nodes judged.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::ArgMatches;
-use everlock::{ConfigError, Redlock};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{banner, failed, misconfigured};
 use crate::config::{Nodes, Settings, Sources};
-use crate::telemetry::LogObserver;
-use crate::{App, server, telemetry};
+use crate::{App, nodes, server, telemetry};
 
-/// As many as a small production cluster has, so that development meets the same quorum.
-const DEV_NODES: usize = 5;
 /// What shells report of a process that a signal ended.
 const SIGNAL_EXIT: i32 = 128;
 
@@ -33,7 +28,7 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
 }
 
 async fn serve(settings: Settings) -> ExitCode {
-    let redlock = match connect(&settings).await {
+    let redlock = match nodes::connect(&settings).await {
         Ok(redlock) => redlock,
         Err(error) => return failed(&error),
     };
@@ -71,20 +66,6 @@ async fn serve(settings: Settings) -> ExitCode {
         tracing::info!("ended in order");
     }
     ExitCode::SUCCESS
-}
-
-async fn connect(settings: &Settings) -> Result<Redlock, ConfigError> {
-    let mut builder = Redlock::builder()
-        .observer(Arc::new(LogObserver::default()))
-        .node_timeout(settings.node_timeout)
-        .drift_factor(settings.drift_factor);
-    if let Some(max_lease) = settings.limits.max_lease {
-        builder = builder.max_lease(max_lease);
-    }
-    match &settings.nodes {
-        Nodes::Redis(urls) => builder.node_urls(urls).connect().await,
-        Nodes::Memory => builder.memory_nodes(DEV_NODES).connect().await,
-    }
 }
 
 /// The number of the signal that came.

@@ -136,7 +136,7 @@ pub(crate) fn node_problems(urls: &[String]) -> Vec<String> {
                 "node {number} is not the URL of a Redis server: write \
                  redis://[user:password@]host:port/[db], or rediss:// for TLS"
             )),
-            Some(rest) if rest.is_empty() || rest.starts_with(':') => {
+            Some(rest) if names_no_host(rest) => {
                 problems.push(format!("node {number} names no host"));
             }
             Some(_) => {}
@@ -146,4 +146,12 @@ pub(crate) fn node_problems(urls: &[String]) -> Vec<String> {
         }
     }
     problems
+}
+
+/// Whether nothing stands between the credentials and the port. A Unix socket's
+/// path follows a host that is empty.
+fn names_no_host(rest: &str) -> bool {
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    host.starts_with(':') || (host.is_empty() && !rest.starts_with('/'))
 }

@@ -29,7 +29,8 @@ struct Readiness<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Node<'a> {
-    node: &'a str,
+    #[serde(rename = "node")]
+    id: &'a str,
     state: &'static str,
     /// Milliseconds until a guarded node votes again, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,7 +76,7 @@ fn node<'a>(id: &'a str, vote: &Vote) -> Node<'a> {
         other => ("down", None, Some(other.to_string())),
     };
     Node {
-        node: id,
+        id,
         state,
         votes_in,
         why,

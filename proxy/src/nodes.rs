@@ -1,0 +1,27 @@
+//! From settings to locks.
+
+use std::sync::Arc;
+
+use everlock::{ConfigError, Redlock};
+
+use crate::config::{Nodes, Settings};
+use crate::telemetry::LogObserver;
+
+/// As many as a small production cluster has, so that development meets the same quorum.
+const DEV_NODES: usize = 5;
+
+/// Connects to the nodes of these settings. Those that don't answer are no
+/// error; those that were never opened for voting are.
+pub async fn connect(settings: &Settings) -> Result<Redlock, ConfigError> {
+    let mut builder = Redlock::builder()
+        .observer(Arc::new(LogObserver::default()))
+        .node_timeout(settings.node_timeout)
+        .drift_factor(settings.drift_factor);
+    if let Some(max_lease) = settings.limits.max_lease {
+        builder = builder.max_lease(max_lease);
+    }
+    match &settings.nodes {
+        Nodes::Redis(urls) => builder.node_urls(urls).connect().await,
+        Nodes::Memory => builder.memory_nodes(DEV_NODES).connect().await,
+    }
+}

@@ -1,0 +1,175 @@
+//! `everlock cluster init` and `everlock cluster status`, and what `serve` thinks of their outcome.
+
+use everlock_testkit::{RedisCluster, eventually};
+use serde_json::Value;
+
+use crate::support::{Proxy, SOON, cluster, init, run};
+
+#[tokio::test]
+async fn init_opens_new_nodes_and_changes_nothing_when_run_again() {
+    let nodes = RedisCluster::start(3);
+    let urls = nodes.urls();
+    let (status, output) = cluster("status", &urls, &[]).await;
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("not initialised"), "{output}");
+
+    let (status, output) = cluster("init", &urls, &["--max-lease", "20s"]).await;
+    assert!(
+        status.success() && output.contains("opened now"),
+        "{output}"
+    );
+    assert!(output.contains("up to 20s"), "{output}");
+    let (status, output) = cluster("init", &urls, &[]).await;
+    assert!(status.success() && output.contains("was open"), "{output}");
+    let (status, output) = cluster("init", &urls, &["--max-lease", "30s"]).await;
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("20000 ms, as this cluster has"), "{output}");
+}
+
+#[tokio::test]
+async fn several_inits_at_once_open_one_cluster() {
+    let nodes = RedisCluster::start(3);
+    let urls = nodes.urls();
+    let (one, two, three) = tokio::join!(init(&urls), init(&urls), init(&urls));
+    let ((), (), ()) = (one, two, three);
+    let (status, output) = cluster("status", &urls, &["--json"]).await;
+    assert!(status.success(), "{output}");
+    let rows: Value = serde_json::from_str(&output).unwrap();
+    for row in rows.as_array().unwrap() {
+        assert_eq!(row["cluster"], rows[0]["cluster"], "{output}");
+        assert_eq!(
+            (&row["state"], &row["votes"]),
+            (&"votes".into(), &true.into()),
+            "{output}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn status_shows_what_an_operator_has_to_know() {
+    let nodes = RedisCluster::start_with(3, |index, server| match index {
+        0 => server.durable().config("maxmemory-policy", "allkeys-lru"),
+        _ => server,
+    });
+    let urls = nodes.urls();
+    init(&urls).await;
+    nodes.kill(2);
+    let (status, output) = cluster("status", &urls, &["--json"]).await;
+    assert!(status.success(), "a quorum votes: {output}");
+    let rows: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(rows[0]["persistence"], "every write");
+    assert_eq!(rows[0]["evictionPolicy"], "allkeys-lru");
+    assert_eq!(rows[0]["role"], "primary");
+    assert_eq!(rows[0]["maxLease"], 300_000);
+    assert!(
+        rows[0]["version"].as_str().unwrap().starts_with("redis "),
+        "{output}"
+    );
+    assert!(rows[0]["clockOffsetMicros"].is_i64(), "{output}");
+    assert!(
+        rows[0]["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("noeviction"),
+        "{output}"
+    );
+    assert_eq!(rows[1]["persistence"], "not every write");
+    assert_eq!(
+        (&rows[2]["state"], &rows[2]["votes"]),
+        (&"down".into(), &false.into())
+    );
+    assert!(
+        rows[2]["why"].as_str().unwrap().contains("refused"),
+        "{output}"
+    );
+
+    let (_, table) = cluster("status", &urls, &[]).await;
+    assert!(table.starts_with("node "), "{table}");
+    assert!(
+        table.contains("warning: ") && table.contains("down: refused"),
+        "{table}"
+    );
+    nodes.kill(1);
+    let (status, output) = cluster("status", &urls, &[]).await;
+    assert_eq!(status.code(), Some(1), "no quorum votes: {output}");
+}
+
+#[tokio::test]
+async fn init_needs_every_node_of_a_new_set_and_never_echoes_a_password() {
+    let nodes = RedisCluster::start(2);
+    let mut urls = nodes.urls();
+    urls.push("redis://:s3cret@127.0.0.1:1".into());
+    let (status, output) = cluster("init", &urls, &[]).await;
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("127.0.0.1:1 does not answer"), "{output}");
+    urls[0] = "http://:s3cret@a".into();
+    let (status, output) = cluster("init", &urls, &[]).await;
+    assert_eq!(status.code(), Some(2), "{output}");
+    assert!(output.contains("node 1 is not the URL"), "{output}");
+    assert!(!output.contains("s3cret"), "{output}");
+    let (status, output) = run(
+        &["cluster", "init", "--help"],
+        &[("EVERLOCK_NODES", "redis://:s3cret@a")],
+    )
+    .await;
+    assert!(status.success() && !output.contains("s3cret"), "{output}");
+}
+
+#[tokio::test]
+async fn serve_refuses_nodes_that_were_never_opened() {
+    let nodes = RedisCluster::start(3);
+    let urls = nodes.urls().join(",");
+    let (status, output) = run(
+        &["serve", "--listen", "127.0.0.1:0"],
+        &[("EVERLOCK_NODES", &urls)],
+    )
+    .await;
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("everlock cluster init"), "{output}");
+}
+
+#[tokio::test]
+async fn serve_refuses_a_maximum_lease_above_the_clusters() {
+    let nodes = RedisCluster::start(1);
+    let urls = nodes.urls();
+    let (status, output) = cluster("init", &urls, &["--max-lease", "20s"]).await;
+    assert!(status.success(), "{output}");
+    let args = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--max-lease",
+        "21s",
+        "--node",
+        &urls[0],
+    ];
+    let (status, output) = run(&args, &[]).await;
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("20000 ms"), "{output}");
+}
+
+#[tokio::test]
+async fn serve_comes_up_before_its_nodes_and_recovers_by_itself() {
+    let nodes = RedisCluster::start_durable(3);
+    init(&nodes.urls()).await;
+    for node in 0..3 {
+        nodes.kill(node);
+    }
+    let proxy = Proxy::over_urls(&nodes.urls(), &[]).await;
+    let client = proxy.client();
+    assert_eq!(client.get("/healthz").await.status, 200);
+    let answer = client.get("/readyz").await;
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (503, Some("1"))
+    );
+    assert_eq!(answer.json["nodes"][0]["state"], "down", "{answer:?}");
+    for node in 0..3 {
+        nodes.restart(node);
+    }
+    client.until_ready(200).await;
+    let acquired = eventually(SOON, || async {
+        client.try_acquire("k", "u").await.status == 200
+    });
+    assert!(acquired.await);
+}

@@ -1,0 +1,53 @@
+//! HTTP/2 without TLS.
+
+use serde_json::json;
+
+use crate::support::{Client, Local};
+
+#[tokio::test]
+async fn the_same_api_is_served_over_http2() {
+    let proxy = Local::start(&[]).await;
+    let client = Client::h2(proxy.addr);
+    let answer = client.acquire(json!({"key": "k", "uuid": "u"})).await;
+    assert_eq!(
+        (answer.status, &answer.json["acquired"]),
+        (200, &json!(true))
+    );
+    assert!(answer.header("x-request-id").is_some());
+    assert_eq!(client.extend("k", "u", 1_000).await.status, 200);
+    assert_eq!(
+        client
+            .post("/lock/acquire", vec![b' '; 20_000])
+            .await
+            .status,
+        413
+    );
+    assert_eq!(client.get("/nowhere").await.status, 404);
+    assert_eq!(client.release("k", "u").await.status, 200);
+    assert_eq!(client.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn many_waiters_share_one_connection() {
+    let proxy = Local::start(&[]).await;
+    let client = Client::h2(proxy.addr);
+    let all = (0..50).map(|number| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let uuid = number.to_string();
+            let wait = json!({"key": "k", "uuid": uuid, "retryAttempts": 1000, "retryDelay": 10, "retryJitter": 10});
+            let answer = client.acquire(wait).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            assert_eq!(client.release("k", &uuid).await.status, 200);
+            answer.json["fencingToken"].as_u64().unwrap()
+        })
+    });
+    let all: Vec<_> = all.collect();
+    let mut tokens = Vec::new();
+    for one in all {
+        tokens.push(one.await.unwrap());
+    }
+    tokens.sort_unstable();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 50, "each had it alone");
+}

@@ -1,0 +1,18 @@
+//! Tests of the proxy from outside: one file for each hazard, one program for
+//! all of them, so that they are linked once.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test helper finds missing fails the test"
+)]
+
+mod cluster;
+mod config;
+mod disconnect;
+mod http2;
+mod limits;
+mod outage;
+mod requests;
+mod routes;
+mod shutdown;
+mod support;
