@@ -3,6 +3,11 @@
 //! Every operation is dropped at every index of its polls, under several kinds
 //! of faults: whatever was begun is undone or takes its course.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test can't go on without fails it"
+)]
+
 mod support;
 
 use std::future::poll_fn;

@@ -3,6 +3,11 @@
 //! The suite of named rules says what is right; this says that nothing between
 //! the rules differs, in thousands of sequences that nobody thought of.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test can't go on without fails it"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

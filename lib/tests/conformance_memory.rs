@@ -1,5 +1,10 @@
 //! The in-memory node keeps every rule of the conformance suite.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test can't go on without fails it"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

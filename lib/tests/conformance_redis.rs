@@ -1,5 +1,10 @@
 //! The Redis node keeps every rule of the conformance suite, on a real server.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test can't go on without fails it"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

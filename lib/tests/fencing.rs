@@ -1,5 +1,10 @@
 //! Hazard: fencing tokens that fall, repeat, or come from a clock that is wrong.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test can't go on without fails it"
+)]
+
 mod support;
 
 use std::collections::HashSet;

@@ -3,6 +3,11 @@
 //! A stopped server's kernel still takes requests in, also on connections that
 //! are closed meanwhile; the server works through all of them when it goes on.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test can't go on without fails it"
+)]
+
 mod support;
 
 use std::sync::Arc;
@@ -220,6 +225,29 @@ async fn a_release_that_meets_the_grant_of_an_earlier_attempt_refuses_the_later_
     let grant = client.acquire("r", once().retries(3)).await.unwrap();
     assert_eq!(world.held_by("r", grant.owner()), 3);
     client.release(&grant).await.unwrap();
+    tokio::time::sleep(10 * SECOND).await;
+    assert_eq!(world.left(), 0, "{:?}", world.holders("r"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_is_answered_too_late_refuses_late_grants_too() {
+    // Nobody has confirmed the release in time; who said that it holds nothing
+    // must be settled nevertheless, since its grant is on its way.
+    let world = World::of(3).await;
+    let client = world.client(1).await;
+    world.faulty[0].plan(|command| {
+        let late = Mishap::RequestDelayed(2 * SECOND);
+        matches!(command, Command::Acquire { .. }).then_some(late)
+    });
+    let grant = client.acquire("r", once()).await.unwrap();
+    for node in &world.faulty[1..] {
+        node.always(Mishap::ReplyDelayed(Duration::from_millis(390)));
+    }
+    let released = client.release(&grant).await;
+    assert!(
+        matches!(released, Err(Error::Unavailable { .. })),
+        "{released:?}"
+    );
     tokio::time::sleep(10 * SECOND).await;
     assert_eq!(world.left(), 0, "{:?}", world.holders("r"));
 }

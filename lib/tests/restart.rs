@@ -1,27 +1,26 @@
 //! Hazard: nodes that restart, forget, or were never opened.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test can't go on without fails it"
+)]
+
 mod support;
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use everlock::observer::{Event, Observer};
 use everlock::{AcquireOptions, ConfigError, Error, Redlock, Vote};
 use everlock_testkit::{RedisCluster, RedisServer, eventually};
+use tokio::time::Instant;
+
 use support::redis::{builder, client, locks_left, operator, refusal};
 
 const SECOND: Duration = Duration::from_secs(1);
-const MAX_LEASE: Duration = Duration::from_millis(2_000);
+const MAX_LEASE: Duration = Duration::from_secs(2);
 /// Of clusters of which nothing is to expire.
 const LONG: Duration = Duration::from_mins(1);
-
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the servers' time is the machine's"
-)]
-fn now() -> Instant {
-    Instant::now()
-}
 
 fn lease(lease: Duration) -> AcquireOptions {
     AcquireOptions::new().lease(lease).retries(0)
@@ -50,15 +49,15 @@ async fn a_forgetful_node_does_not_make_a_second_holder(forget: impl Fn(&RedisSe
     assert!(eventually(SECOND, held).await);
     cluster[2].command(&["DEL", "r"]);
     forget(&cluster[0]);
-    let forgot = now();
+    let lost_at = Instant::now();
     let options = lease(SECOND).retries(200).delay(Duration::from_millis(20));
     let next = second.acquire("r", options).await.unwrap();
     assert!(!grant.is_valid(), "two hold it at once");
     assert!(next.token() > grant.token());
     assert!(
-        forgot.elapsed() < 2 * MAX_LEASE + SECOND,
+        lost_at.elapsed() < 2 * MAX_LEASE + SECOND,
         "{:?}",
-        forgot.elapsed()
+        lost_at.elapsed()
     );
 }
 
@@ -80,13 +79,13 @@ async fn a_node_that_lost_everything_waits_the_longest_lease_and_then_votes() {
     for restart in [true, false] {
         let cluster = RedisCluster::start(3);
         let client = client(&cluster, MAX_LEASE).await;
-        let lost = now();
+        let lost = Instant::now();
         if restart {
             cluster.restart(1);
         } else {
             cluster[1].command(&["FLUSHALL"]);
         }
-        while lost.elapsed() < MAX_LEASE - Duration::from_millis(100) {
+        while lost.elapsed() < MAX_LEASE.mul_f64(0.95) {
             let readiness = client.readiness().await;
             assert_ne!(readiness.nodes[1].1, Vote::Pong, "{:?}", lost.elapsed());
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -103,7 +102,7 @@ async fn a_guarded_minority_stops_nobody() {
     cluster[0].command(&["FLUSHALL"]);
     cluster.restart(3);
     for round in 0..20 {
-        let started = now();
+        let started = Instant::now();
         let name = format!("r{round}");
         let options = lease(10 * SECOND);
         let grant = client.acquire(name.as_str(), options).await.unwrap();
@@ -234,7 +233,7 @@ async fn an_unmarked_node_among_marked_ones_waits_like_any_other() {
     let operator = operator(cluster.urls());
     operator.init(Some(MAX_LEASE)).await.unwrap();
     cluster[2].command(&["FLUSHALL"]);
-    let lost = now();
+    let lost = Instant::now();
     let again = operator.init(None).await.unwrap();
     assert!(!again.opened);
     let [(_, left)] = again.guarded.as_slice() else {

@@ -71,7 +71,7 @@ pub async fn an_extended_lock_outlives_its_first_lease_and_then_ends(make: Make<
     let lease = Duration::from_millis(900);
     bench.acquire_for("a", 1, 1, lease).await;
     extended(&bench.extend("a", lease).await);
-    bench.pass(Duration::from_millis(1_000)).await;
+    bench.pass(Duration::from_secs(1)).await;
     assert_eq!(bench.holder().await.as_deref(), Some("a"));
     bench.pass(Duration::from_millis(850)).await;
     assert_eq!(bench.holder().await, None);
