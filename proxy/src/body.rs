@@ -8,7 +8,7 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use hyper::HeaderMap;
 use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::{self, HeaderValue};
+use hyper::header;
 
 use crate::config::Limits;
 use crate::problem::{Kind, Problem};
@@ -82,7 +82,8 @@ pub(crate) async fn read(body: &mut Incoming, limits: &Limits) -> Result<Bytes, 
 /// A client that asked whether it should send the body at all is told by the
 /// answer alone; asking it for the body now would be for nothing.
 pub(crate) async fn discard(body: &mut Incoming, headers: &HeaderMap) {
-    let waits = headers.get(header::EXPECT) == Some(&HeaderValue::from_static("100-continue"));
+    let expects = headers.get(header::EXPECT);
+    let waits = expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if waits || body.is_end_stream() {
         return;
     }

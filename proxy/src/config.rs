@@ -50,9 +50,10 @@ pub struct Limits {
     pub max_waiters: usize,
     /// The size of a request's body.
     pub max_body: usize,
-    /// How long a request's header may take to arrive; also for how long an
-    /// idle connection is kept.
+    /// How long a request's header may take to arrive.
     pub header_timeout: Duration,
+    /// For how long a connection without requests is kept.
+    pub idle_timeout: Duration,
     /// How long a request's body may take to arrive.
     pub body_timeout: Duration,
     /// How long an orderly end may take.
@@ -135,6 +136,7 @@ fn limits(reader: &mut Reader) -> Limits {
         max_waiters: reader.read("max-waiters", count),
         max_body: reader.read("max-body", |text| parse::size(text, 1024, MAX_MAX_BODY)),
         header_timeout: reader.read("header-timeout", timeout),
+        idle_timeout: reader.read("idle-timeout", timeout),
         body_timeout: reader.read("body-timeout", timeout),
         drain_timeout: reader.read("drain-timeout", timeout),
     }

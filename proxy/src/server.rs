@@ -6,6 +6,8 @@
 //! is at once for waiting acquirers. Closing ends the connections, and waits
 //! for undos to reach the nodes. All of it together has one deadline.
 
+mod pacing;
+
 use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
@@ -14,13 +16,14 @@ use std::time::Duration;
 
 use everlock::clock::{Clock as _, Moment, SystemClock};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::pacing::{Busy, Paced};
 use crate::app::App;
 use crate::middleware;
 
@@ -43,7 +46,7 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(5);
 /// that was begun was brought to its end in time.
 pub async fn run(listener: TcpListener, app: Arc<App>, shutdown: impl Future<Output = ()>) -> bool {
     let server = Server {
-        builder: builder(app.limits.header_timeout),
+        builder: builder(app.limits.idle_timeout),
         seats: Arc::new(Semaphore::new(app.limits.max_connections)),
         connections: TaskTracker::new(),
         closing: CancellationToken::new(),
@@ -73,12 +76,12 @@ struct Server {
     over: CancellationToken,
 }
 
-fn builder(header_timeout: Duration) -> Builder<TokioExecutor> {
+fn builder(idle_timeout: Duration) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
+        .header_read_timeout(idle_timeout)
         .max_headers(HARD_MAX_HEADERS)
         .max_buf_size(HARD_MAX_HEADER_BYTES);
     builder
@@ -123,15 +126,23 @@ impl Server {
             let _ = stream.set_nodelay(true);
             let header_timeout = app.limits.header_timeout;
             let begins = tokio::time::timeout(header_timeout, begins(&stream));
-            tokio::select! {
-                begun = begins => if !matches!(begun, Ok(true)) { return },
+            let http2 = tokio::select! {
+                begun = begins => match begun {
+                    Ok(Some(http2)) => http2,
+                    _ => return,
+                },
                 () = closing.cancelled() => return,
-            }
+            };
+            let busy = Busy::default();
+            let paced = Paced::new(stream, busy.clone(), (!http2).then_some(header_timeout));
             let service = service_fn(move |request| {
-                let app = Arc::clone(&app);
-                async move { Ok::<_, Infallible>(middleware::handle(&app, request).await) }
+                let (app, busy) = (Arc::clone(&app), busy.begin());
+                async move {
+                    let _busy = busy;
+                    Ok::<_, Infallible>(middleware::handle(&app, request).await)
+                }
             });
-            let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+            let mut connection = pin!(builder.serve_connection(paced, service));
             // How a connection ended is between the peer and its network.
             tokio::select! {
                 _ = connection.as_mut() => {}
@@ -172,18 +183,20 @@ impl Server {
 }
 
 /// Waits until it is clear which HTTP the peer speaks, which hyper would do for
-/// ever; whether it speaks at all.
-async fn begins(stream: &TcpStream) -> bool {
+/// ever: whether it is HTTP/2, or nothing if the peer closed without a word.
+async fn begins(stream: &TcpStream) -> Option<bool> {
     let mut start = [0; PREFACE.len()];
     loop {
-        let Ok(seen) = stream.peek(&mut start).await else {
-            return false;
-        };
-        if seen == 0 {
-            return false;
+        let seen = stream
+            .peek(&mut start)
+            .await
+            .ok()
+            .filter(|seen| *seen > 0)?;
+        if start[..seen] != PREFACE[..seen] {
+            return Some(false);
         }
-        if seen == PREFACE.len() || start[..seen] != PREFACE[..seen] {
-            return true;
+        if seen == PREFACE.len() {
+            return Some(true);
         }
         tokio::time::sleep(PREFACE_PAUSE).await;
     }

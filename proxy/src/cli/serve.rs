@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use clap::ArgMatches;
+use everlock::ConfigError;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -30,6 +31,7 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
 async fn serve(settings: Settings) -> ExitCode {
     let redlock = match nodes::connect(&settings).await {
         Ok(redlock) => redlock,
+        Err(error @ ConfigError::BadUrl { .. }) => return misconfigured(&[error.to_string()]),
         Err(error) => return failed(&error),
     };
     for warning in redlock.warnings() {

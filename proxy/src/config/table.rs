@@ -147,6 +147,14 @@ pub const SETTINGS: &[Setting] = &[
         "5s",
         "How long a request's header may take to arrive",
     ),
+    // Longer than balancers keep theirs, so that none sends a request into a closing connection.
+    setting(
+        "idle-timeout",
+        "EVERLOCK_IDLE_TIMEOUT",
+        "TIME",
+        "75s",
+        "For how long a connection without requests is kept",
+    ),
     setting(
         "body-timeout",
         "EVERLOCK_BODY_TIMEOUT",

@@ -39,7 +39,7 @@ impl AccessLog {
 
     fn write(&self, status: u16, attempts: Option<u32>) {
         let took = SystemClock.now().saturating_since(self.started);
-        let millis = took.as_secs_f64() * 1_000.0;
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         // What the client made up is not repeated, be it a path or a method.
         let path = self.route.map_or("other", Route::path);
         let method = match self.method {
@@ -53,7 +53,7 @@ impl AccessLog {
                 method,
                 route = path,
                 status,
-                millis,
+                micros,
                 request_id = id,
                 "request"
             );
@@ -62,7 +62,7 @@ impl AccessLog {
                 method,
                 route = path,
                 status,
-                millis,
+                micros,
                 attempts,
                 request_id = id,
                 "request"

@@ -76,6 +76,51 @@ async fn a_header_that_never_ends_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_connection_is_kept_longer_than_a_header_may_take_and_not_for_ever() {
+    let flags = [("header-timeout", "200ms"), ("idle-timeout", "2s")];
+    let proxy = Local::start(&flags).await;
+    let mut wire = Wire::open(proxy.addr).await;
+    let ask = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    wire.send(ask).await;
+    wire.read_until("ok").await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    wire.send(ask).await;
+    wire.read_until("ok").await;
+    let ((), idle) = timed(wire.closed()).await;
+    assert!(idle > Duration::from_secs(1), "{idle:?}");
+
+    // The second header of a connection has no more time than the first.
+    let mut wire = Wire::open(proxy.addr).await;
+    wire.send(format!("{ask}GET /healthz")).await;
+    wire.read_until("ok").await;
+    let ((), cut) = timed(async {
+        wire.send(" HTTP/1.1\r\nA: ").await;
+        wire.closed().await;
+    })
+    .await;
+    assert!(cut < Duration::from_millis(1_500), "{cut:?}");
+}
+
+#[tokio::test]
+async fn a_wait_and_a_body_take_longer_than_a_header_may() {
+    let proxy = Local::start(&[("header-timeout", "200ms")]).await;
+    let client = proxy.client();
+    client.acquire(json!({"key": "k", "lease": 1_000})).await;
+    let mut wire = Wire::open(proxy.addr).await;
+    let body = r#"{"key":"k","retryAttempts":50,"retryDelay":100}"#;
+    let (start, rest) = body.split_at(10);
+    let length = body.len();
+    wire.send(format!(
+        "POST /lock/acquire HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{start}"
+    ))
+    .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    wire.send(rest).await;
+    let answer = wire.read_until("config").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
 async fn a_large_header_is_refused() {
     let proxy = Local::start(&[]).await;
     let client = proxy.client();

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{BINARY, Local, run};
+use crate::support::{Local, run};
 
 #[tokio::test]
 async fn health_and_readiness_are_told_to_probes_of_either_method() {
@@ -32,6 +32,6 @@ async fn the_health_command_tells_by_its_exit_code() {
     assert_eq!(status.code(), Some(1), "{output}");
     assert!(output.contains("404"), "{output}");
     let (status, output) = run(&["health", "--url", "http://127.0.0.1:1/healthz"], &[]).await;
-    assert_eq!(status.code(), Some(1), "{BINARY}: {output}");
+    assert_eq!(status.code(), Some(1), "{output}");
     assert!(output.contains("does not answer"), "{output}");
 }
