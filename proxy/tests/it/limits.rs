@@ -20,6 +20,16 @@ async fn a_body_that_is_too_large_is_answered_also_while_it_is_being_sent() {
         assert_eq!(answer.json["acquired"], false);
         assert!(answer.message().contains("16384 bytes"), "{answer:?}");
     }
+    // A client that goes on writing is not cut off before it can read the answer.
+    let mut wire = Wire::open(proxy.addr).await;
+    wire.send("POST /lock/release HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n")
+        .await;
+    for part in 0..10 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(wire.try_send(&[b' '; 50_000]).await, "part {part} is taken");
+    }
+    let answer = wire.read_to_end().await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     // Without a length in advance.
     let mut wire = Wire::open(proxy.addr).await;
     wire.send("POST /lock/extend HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -94,6 +94,11 @@ async fn undos_reach_a_node_that_goes_on_during_the_drain() {
     assert_eq!(proxy.client().acquire(ask).await.status, 503);
     proxy.process.signal(Signal::TERM);
     tokio::time::sleep(Duration::from_millis(500)).await;
+    let output = proxy.process.output();
+    assert!(
+        !output.contains("ended"),
+        "there is still something to undo: {output}"
+    );
     nodes.resume(1);
     nodes.resume(2);
     let status = proxy.process.wait_exit(END_WITHIN).await;
