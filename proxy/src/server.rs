@@ -35,6 +35,8 @@ const MAX_STREAMS: u32 = 100;
 /// A quiet HTTP/2 peer is asked whether it is still there.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A peer that was idle has this long to agree to the end of the connection.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// The pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How every HTTP/2 connection begins.
@@ -133,10 +135,12 @@ impl Server {
                 },
                 () = closing.cancelled() => return,
             };
-            let busy = Busy::default();
+            let busy = Busy::new();
+            let idle_timeout = app.limits.idle_timeout;
             let paced = Paced::new(stream, busy.clone(), (!http2).then_some(header_timeout));
+            let requests = busy.clone();
             let service = service_fn(move |request| {
-                let (app, busy) = (Arc::clone(&app), busy.begin());
+                let (app, busy) = (Arc::clone(&app), requests.begin());
                 async move {
                     let _busy = busy;
                     Ok::<_, Infallible>(middleware::handle(&app, request).await)
@@ -149,6 +153,10 @@ impl Server {
                 () = closing.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     let _ = connection.await;
+                }
+                () = busy.idle_for(idle_timeout) => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = tokio::time::timeout(FAREWELL, connection).await;
                 }
             }
         }

@@ -8,7 +8,9 @@ use hyper::Method;
 use hyper::header::HeaderValue;
 
 use crate::answer::Answer;
+use crate::api::Verb;
 use crate::router::Route;
+use crate::telemetry;
 
 /// The status that nginx gives a request whose client has gone.
 const CLIENT_GONE: u16 = 499;
@@ -74,7 +76,9 @@ impl AccessLog {
 impl Drop for AccessLog {
     fn drop(&mut self) {
         if !self.ended {
-            self.write(CLIENT_GONE, None);
+            let acquires = self.route == Some(Route::Lock(Verb::Acquire));
+            let attempts = acquires.then(telemetry::attempts_of_the_last_cancelled);
+            self.write(CLIENT_GONE, attempts.filter(|attempts| *attempts > 0));
         }
     }
 }

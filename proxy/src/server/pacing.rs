@@ -1,35 +1,73 @@
-//! How long an HTTP/1.1 connection may be quiet, and how long a header may take.
+//! How long a connection may be quiet, and how long a header may take.
 //!
-//! `Idle => Head => Busy => Idle`. hyper has one time-out for the first two,
+//! HTTP/1.1: `Idle => Head => Busy => Idle`. hyper has one time-out for the first two,
 //! counted from the end of the last request. One that is short enough for a
 //! header would close kept connections just when a balancer uses them again, so
 //! hyper's is the long one, and a header gets its own here, from its first byte.
+//! HTTP/2: hyper pings quiet peers but keeps those that answer, so what is idle
+//! is told here, headers that never end included.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use everlock::clock::{Clock as _, Moment, SystemClock};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// Whether a request of the connection is being answered; shared with its service.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Busy(Arc<AtomicBool>);
+/// Whether requests of a connection are being answered; shared with its service.
+#[derive(Clone, Debug)]
+pub(super) struct Busy(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    requests: usize,
+    idle_since: Moment,
+}
 
 impl Busy {
-    /// Head => Busy, until the guard is dropped: Busy => Idle.
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(State {
+            requests: 0,
+            idle_since: SystemClock.now(),
+        })))
+    }
+
+    /// Another request is being answered, until the guard is dropped.
     pub(super) fn begin(&self) -> BusyGuard {
-        self.0.store(true, Ordering::Release);
+        self.lock().requests += 1;
         BusyGuard(self.clone())
     }
 
+    /// Waits until there was no request for so long.
+    pub(super) async fn idle_for(&self, time: Duration) {
+        loop {
+            let left = {
+                let state = self.lock();
+                let idle = SystemClock.now().saturating_since(state.idle_since);
+                if state.requests > 0 {
+                    time
+                } else {
+                    time.saturating_sub(idle)
+                }
+            };
+            if left.is_zero() {
+                return;
+            }
+            sleep(left).await;
+        }
+    }
+
     fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.lock().requests > 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -38,7 +76,9 @@ pub(super) struct BusyGuard(Busy);
 
 impl Drop for BusyGuard {
     fn drop(&mut self) {
-        self.0.0.store(false, Ordering::Release);
+        let mut state = self.0.lock();
+        state.requests -= 1;
+        state.idle_since = SystemClock.now();
     }
 }
 

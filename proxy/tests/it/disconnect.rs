@@ -24,7 +24,10 @@ async fn the_wait_of_a_client_that_closed_ends() {
     drop(wire);
     proxy
         .process
-        .wait_for_line(|line| line.contains("status=499"), SOON)
+        .wait_for_line(
+            |line| line.contains("status=499") && line.contains("attempts="),
+            SOON,
+        )
         .await;
 
     assert_eq!(client.release("k", "holder").await.status, 200);

@@ -26,7 +26,10 @@ async fn a_body_that_is_too_large_is_answered_also_while_it_is_being_sent() {
         .await;
     for part in 0..10 {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(wire.try_send(&[b' '; 50_000]).await, "part {part} is taken");
+        assert!(
+            wire.try_send(&vec![b' '; 50_000]).await,
+            "part {part} is taken"
+        );
     }
     let answer = wire.read_to_end().await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
