@@ -9,13 +9,17 @@
 //! afterwards loses its nonce too. Where any node is active, a node that is not
 //! has lost something, and waits like any other.
 
+mod status;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use status::NodeStatus;
+
 use crate::clock::Clock;
-use crate::core::admission::{ServerFacts, mismatch};
+use crate::core::admission::{mismatch, unusable};
 use crate::core::marker::{
     ClusterInfo, MAX_MAX_LEASE, MIN_MAX_LEASE, Marker, MarkerCommand, MarkerState, Phase, bar,
 };
@@ -49,27 +53,6 @@ pub struct Initialised {
     pub guarded: Vec<(NodeId, Duration)>,
     /// Nodes that did not answer.
     pub away: Vec<(NodeId, Fault)>,
-}
-
-/// What one node says of itself.
-#[derive(Clone, Debug)]
-pub struct NodeStatus {
-    /// The node.
-    pub id: NodeId,
-    /// What the server says, and its marker; or why it does not answer.
-    pub answer: Result<(ServerFacts, MarkerState), Fault>,
-    /// How far the node's clock is ahead of this machine's, in microseconds.
-    pub clock_offset_us: Option<i64>,
-}
-
-impl NodeStatus {
-    /// Whether the node may vote now.
-    #[must_use]
-    pub fn votes(&self) -> bool {
-        self.answer
-            .as_ref()
-            .is_ok_and(|(_, state)| bar(state.marker.as_ref(), &state.run_id, state.time).is_none())
-    }
 }
 
 type Looks = Vec<Result<MarkerState, Fault>>;
@@ -154,31 +137,6 @@ impl Cluster {
         }
     }
 
-    /// What each node says of itself now.
-    pub async fn status(&self) -> Vec<NodeStatus> {
-        let all = self.nodes.iter().map(|node| async {
-            let started = self.clock.now();
-            let answer = within(STEP_TIMEOUT, async {
-                let facts = node.facts().await?;
-                Ok((facts, node.mark(MarkerCommand::Read).await?))
-            })
-            .await;
-            let half = self.clock.now().saturating_since(started) / 2;
-            let clock_offset_us = answer.as_ref().ok().and_then(|(_, state)| {
-                let ours = i64::try_from(self.clock.wall().minus(half).as_micros()).ok()?;
-                i64::try_from(state.time.as_micros())
-                    .ok()
-                    .map(|theirs| theirs - ours)
-            });
-            NodeStatus {
-                id: node.id().clone(),
-                answer,
-                clock_offset_us,
-            }
-        });
-        futures_util::future::join_all(all).await
-    }
-
     async fn look(&self) -> Looks {
         let all = self
             .nodes
@@ -188,22 +146,23 @@ impl Cluster {
     }
 
     async fn refuse_unusable(&self) -> Result<(), ConfigError> {
+        let all = self
+            .nodes
+            .iter()
+            .map(|node| within(STEP_TIMEOUT, node.facts()));
+        let facts = futures_util::future::join_all(all).await;
         let mut runs = HashSet::new();
-        for status in self.status().await {
-            let Ok((facts, _)) = &status.answer else {
-                continue;
+        for (node, facts) in self.nodes.iter().zip(facts) {
+            // Who does not answer shows at the first look.
+            let Ok(facts) = facts else { continue };
+            let problem = match unusable(&facts) {
+                Some(problem) => problem,
+                None if runs.insert(facts.run_id) => continue,
+                None => "it is the same server as a node listed before it",
             };
-            let problem = if facts.replica {
-                "it is a replica"
-            } else if facts.cluster_mode {
-                "it runs in cluster mode"
-            } else if !runs.insert(facts.run_id.clone()) {
-                "it is the same server as a node listed before it"
-            } else {
-                continue;
-            };
+            let node = node.id().to_string();
             return Err(ConfigError::BadNode {
-                node: status.id.to_string(),
+                node,
                 problem: problem.to_owned(),
             });
         }

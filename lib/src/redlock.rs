@@ -7,6 +7,7 @@ mod extend;
 mod fanout;
 mod grant;
 mod release;
+mod settling;
 mod with_lock;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use crate::config::Settings;
 use crate::core::command::Command;
 use crate::core::marker::{ClusterInfo, MAX_MAX_LEASE};
 use crate::core::quorum::{Reply, Vote, majority};
+use crate::core::time::median;
 use crate::core::token::{FencingToken, TokenClock};
 use crate::core::types::{NodeId, Resource};
 use crate::entropy::Entropy;
@@ -194,6 +196,19 @@ impl Inner {
         let mut ballot = Ballot::open();
         fanout::send(&self.nodes, command, not_after, &ballot);
         fanout::gather(&mut ballot, self.nodes.len(), self.settings.node_timeout).await
+    }
+
+    /// Follows the nodes' clocks before anything is proposed, so that a wild
+    /// clock of ours does not show in the first tokens.
+    async fn learn_time(&self) {
+        let times = self
+            .ask_all(&Command::Ping)
+            .await
+            .into_iter()
+            .filter_map(|reply| reply.time);
+        if let Some(median) = median(times.collect()) {
+            self.align(median);
+        }
     }
 
     fn remaining(&self, until: Moment) -> Duration {

@@ -57,7 +57,8 @@ impl Dice {
         let resource = Resource::new(resource).unwrap();
         let owner = OwnerId::new(self.pick(&["one", "two words", "3:3,*"])).unwrap();
         let token = self.token(base, step);
-        let call = CallId::new(self.below(7));
+        let attempt = u32::try_from(1 + self.below(4)).unwrap();
+        let call = CallId::new(self.below(7)).at_attempt(attempt);
         let seconds = SHORTEST + self.below(2_400);
         let lease = match self.below(30) {
             0 => MAX_LEASE + Duration::from_secs(1),

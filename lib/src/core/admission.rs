@@ -94,6 +94,18 @@ pub enum Admission {
     Refuse(String),
 }
 
+/// What keeps a server from being a node of any cluster, whatever its marker.
+#[must_use]
+pub(crate) const fn unusable(facts: &ServerFacts) -> Option<&'static str> {
+    if facts.replica {
+        Some("it is a replica: a node must be a server of its own")
+    } else if facts.cluster_mode {
+        Some("it runs in cluster mode: a node must be a server of its own")
+    } else {
+        None
+    }
+}
+
 /// Judges a server against the cluster that the other nodes named, if any, and
 /// the number of nodes that this client was given.
 #[must_use]
@@ -103,13 +115,8 @@ pub fn judge(
     known: Option<&ClusterInfo>,
     configured_nodes: usize,
 ) -> Admission {
-    if facts.replica {
-        return Admission::Refuse("it is a replica: a node must be a server of its own".into());
-    }
-    if facts.cluster_mode {
-        return Admission::Refuse(
-            "it runs in cluster mode: a node must be a server of its own".into(),
-        );
+    if let Some(problem) = unusable(facts) {
+        return Admission::Refuse(problem.to_owned());
     }
     let Some(marker) = &state.marker else {
         return known.map_or(Admission::Uninitialised, |info| {

@@ -108,14 +108,14 @@ impl Attempt {
 
     /// The time for answers is over: who has not answered, failed.
     pub fn time_out(&mut self, now: Moment) -> Step {
-        let mut step = self.verdict.clone().unwrap_or(Step::Wait);
-        for node in 0..self.replies.len() {
-            if self.verdict.is_none() && self.replies[node].is_none() {
-                let fault = Fault::unknown(FaultKind::Timeout, "");
-                step = self.reply(node, Reply::failed(fault), now);
+        if self.verdict.is_none() {
+            for slot in self.replies.iter_mut().filter(|slot| slot.is_none()) {
+                *slot = Some(Reply::failed(Fault::unknown(FaultKind::Timeout, "")));
             }
+            // Waiting => Won | Lost
+            self.verdict = Some(self.judge(now));
         }
-        step
+        self.verdict.clone().unwrap_or(Step::Wait)
     }
 
     /// When nothing can be won any more, whoever answers.

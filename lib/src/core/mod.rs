@@ -14,6 +14,7 @@ pub(crate) mod outcome;
 pub(crate) mod quorum;
 pub(crate) mod register;
 pub(crate) mod schedule;
+pub(crate) mod shares;
 pub(crate) mod time;
 pub(crate) mod token;
 pub(crate) mod types;

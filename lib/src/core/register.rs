@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::command::Command;
 use super::marker::{self, FLOOR_RETENTION, FLOOR_SLACK, HIGH_WATER_STEP, Marker, MarkerCommand};
 use super::quorum::{Fault, FaultKind, Vote};
+use super::shares::Shares;
 use super::time::WallTime;
 use super::token::FencingToken;
 use super::types::{CallId, OwnerId, Resource};
@@ -23,53 +24,12 @@ struct Lock {
     expires: WallTime,
 }
 
-/// A grant, and the calls that rest on it: the one that won it, and those that
-/// asked again for the same owner. One call's undo takes back its own share;
-/// only the last one takes the lock.
+/// A grant, and the calls that rest on it.
 #[derive(Clone, Debug)]
 struct Grant {
     owner: OwnerId,
     token: FencingToken,
     shares: Shares,
-}
-
-/// Which calls rest on a grant, each with the token that it proposed last.
-#[derive(Clone, Debug)]
-enum Shares {
-    /// These.
-    Of(Vec<(CallId, FencingToken)>),
-    /// More than are worth counting: no undo takes the lock, only release and expiry.
-    Pinned,
-}
-
-/// Calls beyond this many pin the grant.
-pub(crate) const MAX_SHARES: usize = 4;
-
-impl Shares {
-    /// Whether the grant was won by this call.
-    fn founded_by(&self, call: CallId) -> bool {
-        matches!(self, Self::Of(shares) if shares.first().is_some_and(|share| share.0 == call))
-    }
-
-    fn join(&mut self, call: CallId, token: FencingToken) {
-        let Self::Of(shares) = self else { return };
-        if let Some(share) = shares.iter_mut().find(|share| share.0 == call) {
-            share.1 = token;
-        } else if shares.len() == MAX_SHARES {
-            *self = Self::Pinned;
-        } else {
-            shares.push((call, token));
-        }
-    }
-
-    /// Takes back the call's share as of `token`, unless a later attempt renewed
-    /// it. Whether that was the last one.
-    fn leave(&mut self, call: CallId, token: FencingToken) -> bool {
-        let Self::Of(shares) = self else { return false };
-        let before = shares.len();
-        shares.retain(|share| share.0 != call || share.1 > token);
-        before > 0 && shares.is_empty()
-    }
 }
 
 /// The floor of a resource, and its last grant, which counts only while its owner holds the lock.
@@ -156,14 +116,7 @@ impl Register {
                 call,
                 token,
             } => {
-                let deleted = self
-                    .present_grant(resource)
-                    .is_some_and(|g| g.owner == *owner)
-                    && self
-                        .fences
-                        .get_mut(resource)
-                        .and_then(|fence| fence.grant.as_mut())
-                        .is_some_and(|grant| grant.shares.leave(*call, *token));
+                let deleted = self.leave(resource, owner, *call);
                 self.let_go(now, resource, *token, deleted);
                 Vote::Undone { deleted }
             }
@@ -215,11 +168,11 @@ impl Register {
         }
         let by_another_call = self
             .present_grant(key)
-            .is_some_and(|grant| !grant.shares.founded_by(call));
+            .is_some_and(|grant| !grant.shares.is_only(call));
         if by_another_call {
-            return self.again(now, key, owner, lease, (call, token));
+            return self.again(now, key, owner, lease, call);
         }
-        let shares = Shares::Of(vec![(call, token)]);
+        let shares = Shares::of(call);
         self.set_fence(
             key,
             token,
@@ -240,7 +193,7 @@ impl Register {
         key: &Resource,
         owner: &OwnerId,
         lease: Duration,
-        (call, proposed): (CallId, FencingToken),
+        call: CallId,
     ) -> Vote {
         let Some(grant) = self
             .fences
@@ -249,7 +202,7 @@ impl Register {
         else {
             return Vote::Absent;
         };
-        grant.shares.join(call, proposed);
+        grant.shares.join(call);
         let token = grant.token;
         let held_until = self.locks.get(key).map_or(now, |lock| lock.expires);
         let expires = held_until.max(now.plus(lease));
@@ -297,6 +250,24 @@ impl Register {
                 Vote::Released { token: grant }
             }
         }
+    }
+
+    /// Takes back one call's share of the grant. Whether the lock goes with it.
+    fn leave(&mut self, key: &Resource, owner: &OwnerId, call: CallId) -> bool {
+        if self.grant_of(key, owner).is_none() {
+            return false;
+        }
+        let Some(fence) = self.fences.get_mut(key) else {
+            return false;
+        };
+        let last = fence
+            .grant
+            .as_mut()
+            .is_some_and(|grant| grant.shares.leave(call));
+        if last {
+            fence.grant = None;
+        }
+        last
     }
 
     fn inspect(&self, now: WallTime, key: &Resource) -> Vote {
@@ -412,15 +383,13 @@ impl Register {
     }
 
     fn expire(&mut self, now: WallTime) {
-        while let Some((expires, kind, _)) = self.expiries.first() {
-            if *expires > now {
-                break;
-            }
-            let is_fence = *kind == FENCE;
-            let Some((_, _, key)) = self.expiries.pop_first() else {
-                break;
-            };
-            if is_fence {
+        while self
+            .expiries
+            .first()
+            .is_some_and(|(expires, ..)| *expires <= now)
+            && let Some((_, kind, key)) = self.expiries.pop_first()
+        {
+            if kind == FENCE {
                 self.fences.remove(&key);
             } else {
                 self.locks.remove(&key);

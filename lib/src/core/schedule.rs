@@ -251,7 +251,7 @@ mod tests {
         let (moments, _) = run(plan(100, Duration::from_mins(1)), |_| Loss::Unavailable);
         let last = moments.last().unwrap().since_origin();
         assert!(
-            last >= SECOND - OUTAGE_PROMPT && last <= SECOND + OUTAGE_PROMPT,
+            last + OUTAGE_PROMPT >= SECOND && last <= SECOND + OUTAGE_PROMPT,
             "{last:?}"
         );
     }

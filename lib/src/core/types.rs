@@ -137,27 +137,51 @@ macro_rules! try_from_text {
 try_from_text!(Resource, &str, String);
 try_from_text!(OwnerId, &str, String);
 
-/// One acquire request with all its attempts; random, so that no two calls share it.
+/// One attempt of one acquire request. The request is named by a random number,
+/// so that no two share it; its attempts are counted, so that what takes back an
+/// earlier one can tell it from a later one, whatever tokens they proposed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallId(u64);
+pub struct CallId {
+    call: u64,
+    attempt: u32,
+}
 
 impl CallId {
-    /// The call with this number.
+    /// The call with this number, at its first attempt.
     #[must_use]
-    pub const fn new(id: u64) -> Self {
-        Self(id)
+    pub const fn new(call: u64) -> Self {
+        Self { call, attempt: 1 }
+    }
+
+    /// The same call at this attempt.
+    #[must_use]
+    pub const fn at_attempt(self, attempt: u32) -> Self {
+        Self { attempt, ..self }
+    }
+
+    /// Which attempt of the call this is.
+    #[must_use]
+    pub const fn attempt(self) -> u32 {
+        self.attempt
+    }
+
+    /// Whether both are attempts of one call.
+    #[must_use]
+    pub const fn is_call_of(self, other: Self) -> bool {
+        self.call == other.call
     }
 }
 
+/// The call, without its attempt.
 impl fmt::Display for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        write!(f, "{:016x}", self.call)
     }
 }
 
 impl fmt::Debug for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CallId({self})")
+        write!(f, "CallId({self}, attempt {})", self.attempt)
     }
 }
 

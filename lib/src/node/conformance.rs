@@ -114,6 +114,11 @@ pub(crate) struct Bench {
     base: u64,
 }
 
+/// A call's attempts are numbered by the steps at which they are made.
+fn attempt(call: u64, step: u64) -> CallId {
+    CallId::new(call).at_attempt(u32::try_from(step).expect("tests make few steps"))
+}
+
 impl Bench {
     /// An open node of [`MAX_LEASE`].
     async fn open(make: Make<'_>) -> Self {
@@ -172,7 +177,16 @@ impl Bench {
     }
 
     async fn acquire_for(&self, by: &str, call: u64, step: u64, lease: Duration) -> Vote {
-        self.acquire_under(by, call, self.token(step), lease).await
+        let (resource, owner, token) = (resource(), owner(by), self.token(step));
+        let call = attempt(call, step);
+        self.ask(Command::Acquire {
+            resource,
+            owner,
+            lease,
+            call,
+            token,
+        })
+        .await
     }
 
     async fn acquire_under(
@@ -197,7 +211,7 @@ impl Bench {
         self.ask(Command::Undo {
             resource: resource(),
             owner: owner(by),
-            call: CallId::new(call),
+            call: attempt(call, step),
             token: self.token(step),
         })
         .await

@@ -11,6 +11,7 @@ mod driver;
 mod faults;
 mod membership;
 mod scripts;
+mod service;
 
 use std::fmt;
 use std::future::Future;

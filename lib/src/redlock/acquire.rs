@@ -61,6 +61,7 @@ struct Request<'a> {
     inner: &'a Arc<Inner>,
     resource: Resource,
     owner: OwnerId,
+    /// The call; each proposal is an attempt of its own.
     call: CallId,
     options: AcquireOptions,
     started: Moment,
@@ -112,7 +113,7 @@ impl<'a> Request<'a> {
     }
 
     /// One attempt, with the proposals again that cost nothing.
-    async fn attempt(&self) -> (Attempt, Result<Won, Loss>) {
+    async fn attempt(&mut self) -> (Attempt, Result<Won, Loss>) {
         let mut floor = None;
         let mut proposals = 1;
         loop {
@@ -138,22 +139,25 @@ impl<'a> Request<'a> {
     }
 
     /// One proposal to all nodes: one round trip.
-    async fn propose(&self, floor: Option<FencingToken>) -> (Attempt, Result<Won, Loss>) {
+    async fn propose(&mut self, floor: Option<FencingToken>) -> (Attempt, Result<Won, Loss>) {
         let inner = self.inner;
+        // Counted, so that an undo can tell this proposal from those before it.
+        self.call = self.call.at_attempt(self.call.attempt().saturating_add(1));
+        let request = &*self;
         let started = inner.clock.now();
         let token = inner.propose(floor);
         let attempt = Attempt::new(Terms {
             nodes: inner.nodes.len(),
-            lease: self.options.lease,
+            lease: request.options.lease,
             started,
             token,
             drift: inner.settings.drift,
             max_lease: inner.max_lease(),
-            min_validity: self.options.min_validity,
+            min_validity: request.options.min_validity,
         });
         let not_after = (started + inner.settings.node_timeout).min(attempt.hopeless_from());
         let mut armed = Armed {
-            request: self,
+            request,
             token,
             attempt,
             disarmed: false,

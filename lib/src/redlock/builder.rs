@@ -195,6 +195,7 @@ impl RedlockBuilder {
             inner: Arc::new(inner),
         };
         redlock.inner.check_own_bound()?;
+        redlock.inner.learn_time().await;
         Ok(redlock)
     }
 

@@ -5,7 +5,7 @@
 //! it does or the chore's time is over. Queues are bounded: the oldest chore is
 //! given up first, since its key is the first to expire.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,8 +21,8 @@ use crate::observer::{Event, Observer};
 
 /// Chores kept for one node: some ten megabytes.
 const MAX_CHORES: usize = 65_536;
-/// Chores sent to a healthy node at once.
-const BATCH: usize = 256;
+/// Chores that a healthy node is told at once.
+const WINDOW: usize = 256;
 /// The pause after a node's first failure, and after many.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
@@ -39,6 +39,7 @@ struct Queue {
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
     state: Mutex<QueueState>,
+    added: Notify,
     emptied: Notify,
 }
 
@@ -49,7 +50,6 @@ struct QueueState {
     worked: bool,
 }
 
-#[derive(Clone)]
 struct Chore {
     command: Command,
     until: Moment,
@@ -68,6 +68,7 @@ impl Chores {
                 clock: Arc::clone(clock),
                 observer: Arc::clone(observer),
                 state: Mutex::default(),
+                added: Notify::new(),
                 emptied: Notify::new(),
             })
         };
@@ -88,8 +89,11 @@ impl Chores {
             state.waiting.pop_front();
         }
         state.waiting.push_back(Chore { command, until });
-        if !std::mem::replace(&mut state.worked, true) {
-            drop(state);
+        let worked = std::mem::replace(&mut state.worked, true);
+        drop(state);
+        if worked {
+            queue.added.notify_one();
+        } else {
             self.runtime.spawn(Arc::clone(queue).work());
         }
     }
@@ -113,90 +117,108 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Works until nothing is left: `Healthy => Failing => Healthy …`. A healthy
+    /// node is told everything at once; one that failed, one chore at a time,
+    /// after a pause. A chore that is not answered holds up no other.
     async fn work(self: Arc<Self>) {
+        let mut ballot = Ballot::open();
+        let mut told: HashMap<usize, Chore> = HashMap::new();
+        let mut number = 0;
         let mut pause = None;
+        let mut failing = false;
         loop {
-            let batch = self.take(if pause.is_none() { BATCH } else { 1 });
-            if batch.is_empty() {
-                return;
+            // After a failure nothing more is told before what was told has ended.
+            let window = match pause {
+                _ if failing => 0,
+                None => WINDOW,
+                Some(_) => 1,
+            };
+            while told.len() < window
+                && let Some(chore) = self.take()
+            {
+                let not_after = self.clock.now() + ANSWER_TIME;
+                self.node
+                    .submit(chore.command.clone(), not_after, ballot.slot(number));
+                told.insert(number, chore);
+                number += 1;
             }
-            let failed = self.tell(batch).await;
-            if failed.is_empty() {
-                pause = None;
+            if told.is_empty() && !failing {
+                if self.ends() {
+                    return;
+                }
                 continue;
             }
-            self.put_back(failed);
-            let next = pause.map_or(SHORTEST_PAUSE, |last: Duration| {
-                (last * 2).min(LONGEST_PAUSE)
-            });
-            pause = Some(next);
-            tokio::time::sleep(next).await;
-        }
-    }
-
-    /// The next chores whose time is not over. Without any, the work is ended.
-    fn take(&self, most: usize) -> Vec<Chore> {
-        let now = self.clock.now();
-        let mut state = self.lock();
-        let mut batch = Vec::new();
-        while batch.len() < most
-            && let Some(chore) = state.waiting.pop_front()
-        {
-            if chore.until > now {
-                batch.push(chore);
+            let answered = tokio::select! {
+                answered = tokio::time::timeout(ANSWER_TIME, ballot.next()) => answered,
+                () = self.added.notified(), if told.len() < window => continue,
+            };
+            let Ok((number, reply)) = answered else {
+                // A node of other make, which does not keep its word.
+                self.put_back(told.drain().map(|(_, chore)| chore));
+                ballot = Ballot::open();
+                failing = false;
+                continue;
+            };
+            let Some(chore) = told.remove(&number) else {
+                continue;
+            };
+            if matches!(reply.vote, Vote::Failed(_)) {
+                // Healthy => Failing
+                failing = true;
+                self.put_back([chore]);
             } else {
-                let vote = Vote::Failed(Fault::unknown(FaultKind::Timeout, "given up"));
+                let node = self.node.id();
                 self.observer.event(&Event::CleanedUp {
-                    node: self.node.id(),
-                    vote: &vote,
+                    node,
+                    vote: &reply.vote,
                 });
-            }
-        }
-        if batch.is_empty() {
-            state.worked = false;
-            drop(state);
-            self.emptied.notify_waiters();
-        }
-        batch
-    }
-
-    /// Tells the node; what it did not answer comes back.
-    async fn tell(&self, batch: Vec<Chore>) -> Vec<Chore> {
-        let not_after = self.clock.now() + ANSWER_TIME;
-        let mut ballot = Ballot::open();
-        for (index, chore) in batch.iter().enumerate() {
-            self.node
-                .submit(chore.command.clone(), not_after, ballot.slot(index));
-        }
-        let mut open: Vec<Option<Chore>> = batch.into_iter().map(Some).collect();
-        let mut missing = open.len();
-        let mut failed = Vec::new();
-        let all = async {
-            while missing > 0 {
-                let (index, reply) = ballot.next().await;
-                missing -= 1;
-                let Some(chore) = open[index].take() else {
-                    continue;
-                };
-                if let Vote::Failed(_) = reply.vote {
-                    failed.push(chore);
-                } else {
-                    let node = self.node.id();
-                    self.observer.event(&Event::CleanedUp {
-                        node,
-                        vote: &reply.vote,
-                    });
+                if !failing {
+                    // Failing => Healthy
+                    pause = None;
                 }
             }
-        };
-        let _ = tokio::time::timeout(ANSWER_TIME, all).await;
-        failed.extend(open.into_iter().flatten());
-        failed
+            if failing && told.is_empty() {
+                failing = false;
+                let longer = |last: Duration| (last * 2).min(LONGEST_PAUSE);
+                let next = pause.map_or(SHORTEST_PAUSE, longer);
+                pause = Some(next);
+                tokio::time::sleep(next).await;
+            }
+        }
     }
 
-    fn put_back(&self, failed: Vec<Chore>) {
+    /// The next chore whose time is not over.
+    fn take(&self) -> Option<Chore> {
+        let now = self.clock.now();
         let mut state = self.lock();
-        for chore in failed.into_iter().rev() {
+        loop {
+            let chore = state.waiting.pop_front()?;
+            if chore.until > now {
+                return Some(chore);
+            }
+            let vote = Vote::Failed(Fault::unknown(FaultKind::Timeout, "given up"));
+            self.observer.event(&Event::CleanedUp {
+                node: self.node.id(),
+                vote: &vote,
+            });
+        }
+    }
+
+    /// Ends the work, unless something came meanwhile.
+    fn ends(&self) -> bool {
+        let mut state = self.lock();
+        if !state.waiting.is_empty() {
+            return false;
+        }
+        state.worked = false;
+        drop(state);
+        self.emptied.notify_waiters();
+        true
+    }
+
+    fn put_back(&self, failed: impl IntoIterator<Item = Chore>) {
+        let mut state = self.lock();
+        for chore in failed {
             state.waiting.push_front(chore);
         }
     }

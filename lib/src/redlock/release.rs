@@ -1,10 +1,12 @@
 //! Releasing: told to all nodes, judged by a quorum, settled on the rest.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::acquire::patience;
+use super::settling::Settling;
 use super::{Holding, Inner, Redlock, fanout};
+use crate::clock::Moment;
 use crate::core::command::Command;
 use crate::core::outcome::{Counts, ReleaseOutcome};
 use crate::core::quorum::{Fault, FaultKind, Reply, Vote};
@@ -26,8 +28,7 @@ impl Redlock {
     /// after the future was dropped.
     pub async fn release(&self, held: impl Into<Holding>) -> Result<(), Error> {
         let held = held.into();
-        let release = Release::new(&self.inner, held);
-        release.run().await
+        Release::new(&self.inner, held).run().await
     }
 }
 
@@ -40,7 +41,7 @@ impl Inner {
         }
     }
 
-    fn settle(&self, node: usize, held: &Holding, token: FencingToken) {
+    pub(super) fn settle(&self, node: usize, held: &Holding, token: FencingToken) {
         let command = Command::Settle {
             resource: held.resource.clone(),
             owner: held.owner.clone(),
@@ -48,59 +49,32 @@ impl Inner {
         };
         self.chores.add(node, command, patience(Duration::ZERO));
     }
-
-    /// What a node's answer leaves to be told it, once the release took place.
-    fn follow_up(&self, node: usize, vote: &Vote, held: &Holding, ended: Ended<'_>) {
-        let token = match vote {
-            Vote::Released { .. } => return,
-            Vote::Newer { token } => *token,
-            Vote::Failed(_) => ended.known().unwrap_or(ended.asked),
-            // Refused a late grant of the lock that was released; nothing if none was.
-            _ => match ended.known() {
-                Some(token) => token,
-                None => return,
-            },
-        };
-        self.settle(node, held, token);
-    }
-}
-
-/// Under which grant the released lock was held.
-#[derive(Clone, Copy)]
-struct Ended<'a> {
-    token: &'a OnceLock<FencingToken>,
-    asked: FencingToken,
-}
-
-impl Ended<'_> {
-    fn known(&self) -> Option<FencingToken> {
-        self.token.get().copied()
-    }
 }
 
 struct Release<'a> {
     inner: &'a Arc<Inner>,
     held: Holding,
     asked: FencingToken,
-    ended: Arc<OnceLock<FencingToken>>,
+    settling: Arc<Settling>,
 }
 
 impl<'a> Release<'a> {
     fn new(inner: &'a Arc<Inner>, held: Holding) -> Self {
         let asked = held.token.unwrap_or_else(|| inner.propose(None));
+        let settling = Settling::new(inner, held.clone(), asked);
         Self {
             inner,
             held,
             asked,
-            ended: Arc::default(),
+            settling,
         }
     }
 
     async fn run(&self) -> Result<(), Error> {
         let inner = self.inner;
-        let mut ballot = self.ballot();
-        let started = inner.clock.now();
-        let not_after = started + inner.settings.node_timeout;
+        let settling = Arc::clone(&self.settling);
+        let mut ballot = Ballot::with_late(move |node, reply| settling.note(node, &reply.vote));
+        let not_after = inner.clock.now() + inner.settings.node_timeout;
         fanout::send(&inner.nodes, &self.command(self.asked), not_after, &ballot);
         let mut votes: Vec<Option<Vote>> = vec![None; inner.nodes.len()];
         let judged = tokio::time::timeout(
@@ -115,14 +89,7 @@ impl<'a> Release<'a> {
             Counts::of(votes.iter().map(Option::as_ref)).release()
         });
         // Nobody is pending after the time-out, so the outcome is settled.
-        let outcome = outcome.unwrap_or(ReleaseOutcome::Unavailable);
-        if matches!(
-            outcome,
-            ReleaseOutcome::Released | ReleaseOutcome::Unavailable
-        ) {
-            self.follow_up(&votes);
-        }
-        self.answer(outcome, &votes)
+        self.answer(outcome.unwrap_or(ReleaseOutcome::Unavailable), &votes)
     }
 
     /// Collects answers until the outcome is settled.
@@ -130,7 +97,7 @@ impl<'a> Release<'a> {
         &self,
         ballot: &mut BallotReader,
         votes: &mut [Option<Vote>],
-        not_after: crate::clock::Moment,
+        not_after: Moment,
     ) -> Option<ReleaseOutcome> {
         let mut asks = vec![1; votes.len()];
         loop {
@@ -145,45 +112,9 @@ impl<'a> Release<'a> {
                     self.inner.nodes[node].submit(again, not_after, ballot.slot(node));
                 }
                 vote => {
-                    if let Vote::Released { token: Some(token) } = vote {
-                        let _ = self.ended.set(token);
-                    }
+                    self.settling.note(node, &vote);
                     votes[node] = Some(vote);
                 }
-            }
-        }
-    }
-
-    /// A ballot that goes on settling after the outcome is known or the caller gone.
-    fn ballot(&self) -> BallotReader {
-        let (inner, held, asked) = (Arc::clone(self.inner), self.held.clone(), self.asked);
-        let ended = Arc::clone(&self.ended);
-        Ballot::with_late(move |node, reply| {
-            if let Vote::Released { token: Some(token) } = reply.vote {
-                let _ = ended.set(token);
-            }
-            inner.follow_up(
-                node,
-                &reply.vote,
-                &held,
-                Ended {
-                    token: &ended,
-                    asked,
-                },
-            );
-        })
-    }
-
-    fn follow_up(&self, votes: &[Option<Vote>]) {
-        let ended = Ended {
-            token: &self.ended,
-            asked: self.asked,
-        };
-        for (node, vote) in votes.iter().enumerate() {
-            // Who has not answered yet does so to the ballot, which follows up then;
-            // after a time-out both may happen, which does no harm.
-            if let Some(vote) = vote {
-                self.inner.follow_up(node, vote, &self.held, ended);
             }
         }
     }

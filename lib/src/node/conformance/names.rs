@@ -3,7 +3,7 @@
 use super::{Bench, LEASE, Make};
 use crate::core::command::Command;
 use crate::core::quorum::Vote;
-use crate::core::types::{CallId, MAX_OWNER_BYTES, MAX_RESOURCE_BYTES, OwnerId, Resource};
+use crate::core::types::{MAX_OWNER_BYTES, MAX_RESOURCE_BYTES, OwnerId, Resource};
 
 /// What has broken protocols, scripts and log lines before.
 const HOSTILE: [&str; 22] = [
@@ -43,7 +43,7 @@ impl Named<'_> {
             resource: self.resource.clone(),
             owner: self.owner.clone(),
             lease: LEASE,
-            call: CallId::new(call),
+            call: super::attempt(call, step),
             token: self.bench.token(step),
         };
         self.bench.ask(command).await
@@ -53,7 +53,7 @@ impl Named<'_> {
         let command = Command::Undo {
             resource: self.resource.clone(),
             owner: self.owner.clone(),
-            call: CallId::new(call),
+            call: super::attempt(call, step),
             token: self.bench.token(step),
         };
         self.bench.ask(command).await

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Bench, LEASE, MAX_LEASE, Make, about};
 use crate::core::quorum::Vote;
-use crate::core::register::MAX_SHARES;
+use crate::core::shares::MAX_SHARES;
 use crate::core::token::FencingToken;
 
 const NOT_DELETED: Vote = Vote::Undone { deleted: false };

@@ -86,13 +86,13 @@ pub(super) fn call(command: &Command, run_id: &str) -> Cmd {
         } => {
             let (token_digits, id) = (digits(*token), owner.as_str());
             let length = id.len();
-            let fence =
-                format!("{token_digits} {token_digits} {length:03} {id} {call}:{token_digits}");
+            let attempt = call.attempt();
+            let fence = format!("{token_digits} {token_digits} {length:03} {id} {call}:{attempt}");
             let mut cmd = voting(&ACQUIRE, resource, run_id, owner);
             cmd.arg(millis_ceil(*lease))
                 .arg(call.to_string())
                 .arg(token_digits);
-            cmd.arg(fence).arg(fence_expiry(*token));
+            cmd.arg(fence).arg(fence_expiry(*token)).arg(attempt);
             cmd
         }
         Command::Extend {
@@ -119,7 +119,11 @@ pub(super) fn call(command: &Command, run_id: &str) -> Cmd {
             owner,
             call,
             token,
-        } => clearing(&UNDO, resource, owner, &call.to_string(), *token),
+        } => {
+            let mut cmd = clearing(&UNDO, resource, owner, &call.to_string(), *token);
+            cmd.arg(call.attempt());
+            cmd
+        }
         Command::Settle {
             resource,
             owner,

@@ -2,12 +2,13 @@
 -- KEYS[3]  the lock      KEYS[4]  its fence
 -- ARGV[2]  owner  ARGV[3] lease  ARGV[4] call  ARGV[5] proposed token, 16 digits
 -- ARGV[6]  the fence as it is after a grant  ARGV[7] when that fence expires
+-- ARGV[8]  which attempt of the call this is
 -- granted | again token ttl | held ttl token | stale floor | ahead |
 -- too-long max-lease | why this node may not vote
 --
 -- A fence: floor (16 digits), the grant's token (16 digits), its owner's length
--- (3 digits), the owner, and the calls that rest on the grant with the tokens
--- they proposed (call:token,…; * if they are too many to count; - if none).
+-- (3 digits), the owner, and the calls that rest on the grant with their latest
+-- attempts (call:attempt,…; * if they are too many to count; - if none).
 
 local owner, lease, call, token = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 if lease > max_lease then return {now, 'too-long', max_lease} end
@@ -30,16 +31,19 @@ if fence then floor = math.max(floor, tonumber(string.sub(fence, 1, 16))) end
 if token <= floor then return {now, 'stale', floor} end
 if token > now + max_lease * 1000 then return {now, 'ahead'} end
 
-if holder and granted_to == owner and string.sub(shares, 1, #call + 1) ~= call .. ':' then
-  -- Another call of this owner holds it: this one rests on the same grant. Each
+if holder and granted_to == owner and string.match(shares, '^(%x+):%d+$') ~= call then
+  -- Another call of this owner rests on the grant too: this one joins it. Each
   -- call's undo takes back its own share; beyond four the grant is pinned.
   if shares ~= '*' then
     local all, joined = {}, false
-    for other, proposed in string.gmatch(shares, '([^:,]+):(%d+)') do
-      if other == call then proposed, joined = ARGV[5], true end
-      all[#all + 1] = other .. ':' .. proposed
+    for other, attempt in string.gmatch(shares, '([^:,]+):(%d+)') do
+      if other == call then
+        joined = true
+        attempt = math.max(tonumber(attempt), tonumber(ARGV[8]))
+      end
+      all[#all + 1] = other .. ':' .. attempt
     end
-    if not joined then all[#all + 1] = call .. ':' .. ARGV[5] end
+    if not joined then all[#all + 1] = call .. ':' .. ARGV[8] end
     redis.call('SET', KEYS[4], string.sub(fence, 1, 39 + #owner)
       .. (#all > 4 and '*' or table.concat(all, ',')), 'KEEPTTL')
   end

@@ -2,7 +2,7 @@
 -- The lock goes with the last call that rests on its grant.
 -- KEYS[1]  the marker  KEYS[2] the lock  KEYS[3] its fence
 -- ARGV[1]  owner  ARGV[2] call  ARGV[3] the attempt's token, 16 digits
--- ARGV[4]  the floor's expiry
+-- ARGV[4]  the floor's expiry  ARGV[5] which attempt of the call
 -- undone 0 | undone 1
 
 local DONE = 'undone'
@@ -14,9 +14,11 @@ if fence and holder == ARGV[1] then
   local shares = string.sub(fence, 40 + length)
   if string.sub(fence, 39, 38 + length) == holder and shares ~= '*' then
     local left, before = {}, 0
-    for call, proposed in string.gmatch(shares, '([^:,]+):(%d+)') do
+    for call, attempt in string.gmatch(shares, '([^:,]+):(%d+)') do
       before = before + 1
-      if call ~= ARGV[2] or proposed > ARGV[3] then left[#left + 1] = call .. ':' .. proposed end
+      if call ~= ARGV[2] or tonumber(attempt) > tonumber(ARGV[5]) then
+        left[#left + 1] = call .. ':' .. attempt
+      end
     end
     if #left < before then
       if #left == 0 then
@@ -24,7 +26,8 @@ if fence and holder == ARGV[1] then
         redis.call('DEL', KEYS[2])
         deleted = 1
       end
-      fence = string.sub(fence, 1, 39 + length) .. (#left == 0 and '-' or table.concat(left, ','))
+      fence = deleted == 1 and string.sub(fence, 1, 16) .. ' 0000000000000000 000  -'
+        or string.sub(fence, 1, 39 + length) .. table.concat(left, ',')
       redis.call('SET', KEYS[3], fence, 'KEEPTTL')
     end
   end

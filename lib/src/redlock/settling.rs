@@ -1,0 +1,84 @@
+//! What each node must still be told of one release.
+//!
+//! It hears every answer, also those that come after the caller has its own or
+//! has gone, and settles a node as soon as its answer and the token of the
+//! released grant are both known: then a grant of the released lock that arrives
+//! late is refused there.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Holding, Inner};
+use crate::core::quorum::Vote;
+use crate::core::token::FencingToken;
+
+pub(super) struct Settling {
+    inner: Arc<Inner>,
+    held: Holding,
+    /// What is asked for where no grant's token is known.
+    asked: FencingToken,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The highest token under which the lock is known to have been held.
+    ended: Option<FencingToken>,
+    answers: Vec<Option<Answer>>,
+}
+
+#[derive(Clone, Copy)]
+struct Answer {
+    /// Up to which token the lock is surely over on the node; `None` if it failed.
+    over: Option<FencingToken>,
+    /// The token with which the node was settled.
+    settled: Option<FencingToken>,
+}
+
+impl Settling {
+    pub(super) fn new(inner: &Arc<Inner>, held: Holding, asked: FencingToken) -> Arc<Self> {
+        let answers = vec![None; inner.nodes.len()];
+        let state = Mutex::new(State {
+            ended: held.token,
+            answers,
+        });
+        Arc::new(Self {
+            inner: Arc::clone(inner),
+            held,
+            asked,
+            state,
+        })
+    }
+
+    /// Takes note of a node's answer, and tells whom must be told now.
+    pub(super) fn note(&self, node: usize, vote: &Vote) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = match vote {
+            Vote::Released { token } => {
+                state.ended = state.ended.max(*token);
+                Some(token.unwrap_or(FencingToken::ZERO))
+            }
+            Vote::Newer { token } => {
+                state.ended = state.ended.max(Some(*token));
+                Some(FencingToken::ZERO)
+            }
+            Vote::Failed(_) => None,
+            _ => Some(FencingToken::ZERO),
+        };
+        if let Some(slot) = state.answers.get_mut(node) {
+            let settled = slot.and_then(|earlier| earlier.settled);
+            *slot = Some(Answer { over, settled });
+        }
+        let ended = state.ended;
+        for (node, answer) in state.answers.iter_mut().enumerate() {
+            let Some(answer) = answer else { continue };
+            // A node that failed must be told in any case, as well as is known.
+            let failed = answer.over.is_none();
+            let Some(token) = ended.or(failed.then_some(self.asked)) else {
+                continue;
+            };
+            if answer.over.max(answer.settled) < Some(token) {
+                answer.settled = Some(token);
+                self.inner.settle(node, &self.held, token);
+            }
+        }
+    }
+}
