@@ -1,9 +1,11 @@
 //! `POST /lock/acquire`
 
+use std::time::Duration;
+
 use everlock_testkit::{RedisCluster, eventually};
 use serde_json::json;
 
-use crate::support::{Local, Proxy, SOON, timed};
+use crate::support::{Local, Proxy, timed};
 
 #[tokio::test]
 async fn the_three_requests_of_the_documentation_work_unchanged() {
@@ -179,7 +181,7 @@ async fn a_waiter_wins_soon_after_the_holders_lease_ends_whatever_its_delay() {
     let waiting = client.acquire(json!({"key": "k", "retryAttempts": 1, "retryDelay": 60_000}));
     let (answer, took) = timed(waiting).await;
     assert_eq!(answer.status, 200);
-    assert!(took.as_millis() < 10_000, "{took:?}");
+    assert!(took.as_millis() < 500 + 1_000, "{took:?}");
     assert!(answer.json["lockAcquisitionAttempts"].as_u64().unwrap() <= 2);
 }
 
@@ -233,7 +235,9 @@ async fn a_key_is_on_all_nodes_under_prefix_and_identity_with_the_uuid_as_its_va
     let answer = client.try_acquire("orders: \"42\"\n", "my uuid").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let key = "Acme:anonymous:orders: \"42\"\n";
-    let everywhere = eventually(SOON, || async { nodes.count(key, "my uuid") == 5 });
+    let everywhere = eventually(Duration::from_secs(1), || async {
+        nodes.count(key, "my uuid") == 5
+    });
     assert!(everywhere.await, "{:?}", nodes.get(key));
     let left = nodes[0].ttl_ms(key);
     assert!((1..=10_000).contains(&left), "{left}");
@@ -241,6 +245,8 @@ async fn a_key_is_on_all_nodes_under_prefix_and_identity_with_the_uuid_as_its_va
         client.release("orders: \"42\"\n", "my uuid").await.status,
         200
     );
-    let nowhere = eventually(SOON, || async { nodes.count(key, "my uuid") == 0 });
+    let nowhere = eventually(Duration::from_secs(1), || async {
+        nodes.count(key, "my uuid") == 0
+    });
     assert!(nowhere.await, "{:?}", nodes.get(key));
 }
