@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Limits;
-use crate::middleware::identity::Identity;
+use crate::identity::Identity;
 use crate::readiness::Readiness;
 
 /// The proxy, without a listener.

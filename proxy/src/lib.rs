@@ -4,9 +4,10 @@
 //! the server in their own process: an [`App`] over any [`everlock::Redlock`],
 //! and [`server::run`] with a listener and a signal to stop.
 //!
-//! Layers, each importing only those below: `cli` · `server` · `middleware` ·
-//! `router` and `handlers` · `api`, `body` and `problem` · `app` · `config`.
-//! Nothing in this crate talks to Redis: handlers see the library's API only.
+//! Layers, each importing only those that follow: `cli` · `nodes` and `server` ·
+//! `middleware` · `handlers` · `api`, `body` and `router` · `problem` · `answer` ·
+//! `app` · `readiness`, `telemetry`, `config`, `identity` and `verb`. Nothing in
+//! this crate talks to Redis: handlers see the library's API only.
 
 mod answer;
 mod api;
@@ -15,6 +16,7 @@ mod body;
 pub mod cli;
 pub mod config;
 mod handlers;
+mod identity;
 mod middleware;
 pub mod nodes;
 mod problem;
@@ -22,5 +24,6 @@ mod readiness;
 mod router;
 pub mod server;
 mod telemetry;
+mod verb;
 
 pub use app::App;

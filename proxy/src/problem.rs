@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use hyper::StatusCode;
 
 use crate::answer::Answer;
-use crate::api::Verb;
+use crate::verb::Verb;
 
 /// Kinds of problems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use hyper::Method;
 
-use crate::api::Verb;
 use crate::problem::{Kind, Problem};
+use crate::verb::Verb;
 
 /// What there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,25 +16,6 @@ use std::time::Duration;
 /// The longest key, in bytes.
 pub(crate) const MAX_KEY_BYTES: usize = 512;
 
-/// The lock operations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verb {
-    Acquire,
-    Extend,
-    Release,
-}
-
-impl Verb {
-    /// The field that says whether it worked.
-    pub(crate) const fn outcome_field(self) -> &'static str {
-        match self {
-            Self::Acquire => "acquired",
-            Self::Extend => "extended",
-            Self::Release => "released",
-        }
-    }
-}
-
 /// A duration on the wire, rounded down: nobody may rely on more than there is.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)

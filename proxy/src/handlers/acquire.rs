@@ -9,12 +9,12 @@ use hyper::StatusCode;
 
 use super::{refusal, softened};
 use crate::answer::Answer;
-use crate::api::{AcquireAnswer, AcquireRequest, Fields, Verb, millis, millis_up};
+use crate::api::{AcquireAnswer, AcquireRequest, Config, Fields, millis, millis_up};
 use crate::app::App;
-use crate::middleware::identity::Identity;
-use crate::middleware::limits;
+use crate::identity::Identity;
 use crate::problem::{Kind, Problem};
 use crate::telemetry;
+use crate::verb::Verb;
 
 const DRAINING: &str = "this proxy is about to end: ask again";
 
@@ -24,7 +24,6 @@ pub(crate) async fn handle(
     fields: &Fields,
 ) -> Result<Answer, Problem> {
     let request = AcquireRequest::read(fields, &app.limits, app.max_lease())?;
-    let _seat = limits::seat(app)?;
     if app.is_draining() {
         // No attempt was made, so there is no count of attempts to give.
         let answer = Problem::new(Kind::Draining, DRAINING).answer(Some(Verb::Acquire));
@@ -73,7 +72,7 @@ fn drained(request: AcquireRequest) -> Answer {
     softened(answer, request.soft_fail)
 }
 
-fn failure(config: crate::api::Config, attempts: u32, message: &'static str) -> AcquireAnswer {
+fn failure(config: Config, attempts: u32, message: &'static str) -> AcquireAnswer {
     AcquireAnswer {
         acquired: false,
         // An operation that was begun has made an attempt.

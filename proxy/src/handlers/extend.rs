@@ -6,7 +6,7 @@ use super::{refusal, softened};
 use crate::answer::Answer;
 use crate::api::{ExtendAnswer, ExtendRequest, Fields, millis, millis_up};
 use crate::app::App;
-use crate::middleware::identity::Identity;
+use crate::identity::Identity;
 use crate::problem::Problem;
 
 pub(crate) async fn handle(

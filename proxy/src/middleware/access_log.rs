@@ -8,9 +8,9 @@ use hyper::Method;
 use hyper::header::HeaderValue;
 
 use crate::answer::Answer;
-use crate::api::Verb;
 use crate::router::Route;
 use crate::telemetry;
+use crate::verb::Verb;
 
 /// The status that nginx gives a request whose client has gone.
 const CLIENT_GONE: u16 = 499;

@@ -8,26 +8,13 @@
 use hyper::HeaderMap;
 
 use crate::app::App;
+use crate::identity::Identity;
 use crate::problem::Problem;
-
-/// The owner of an account, the second segment of its keys on the nodes:
-/// 1 to 64 of `A-Z a-z 0-9 _ -`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity(&'static str);
-
-impl Identity {
-    /// Everybody, where nobody has to authenticate.
-    pub(crate) const ANONYMOUS: Self = Self("anonymous");
-
-    pub(crate) const fn as_str(&self) -> &str {
-        self.0
-    }
-}
 
 #[allow(
     clippy::unused_async,
     reason = "looking up an API key asks others, and every caller is ready for that"
 )]
-pub(crate) async fn resolve(_app: &App, _headers: &HeaderMap) -> Result<Identity, Problem> {
+pub(super) async fn resolve(_app: &App, _headers: &HeaderMap) -> Result<Identity, Problem> {
     Ok(Identity::ANONYMOUS)
 }

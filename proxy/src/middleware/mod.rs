@@ -1,15 +1,12 @@
-//! What happens around every handler, in this order:
-//!
-//! 1. request id, 2. access log, 3. what HTTP itself demands, 4. the route,
-//! 5. identity (before the body is read), 6. the body, 7. the handler;
-//!
-//! and on the way out the rest of an unread body, the headers that every answer
-//! has, and the log line.
+//! What happens around every handler, in this order: request id · access log ·
+//! what HTTP itself demands · the route · identity, before the body is read ·
+//! the body · a seat for who may wait. And on the way out: the rest of an unread
+//! body · the log line · the headers that every answer has.
 
 mod access_log;
 mod hygiene;
-pub(crate) mod identity;
-pub(crate) mod limits;
+mod identity;
+mod limits;
 mod request_id;
 
 use http_body_util::Full;
@@ -20,10 +17,11 @@ use hyper::{Request, Response, Version};
 
 use self::access_log::AccessLog;
 use crate::answer::Answer;
-use crate::api::{Fields, Verb};
+use crate::api::Fields;
 use crate::app::App;
 use crate::problem::{Kind, Problem};
 use crate::router::{self, Route};
+use crate::verb::Verb;
 use crate::{body, handlers};
 
 /// Answers one request. Dropping the future ends what it had begun.
@@ -78,7 +76,10 @@ async fn lock(
     body::check_type(&parts.headers)?;
     let fields = Fields::parse(&body::read(body, &app.limits).await?)?;
     match verb {
-        Verb::Acquire => handlers::acquire::handle(app, &identity, &fields).await,
+        Verb::Acquire => {
+            let _seat = limits::seat(app)?;
+            handlers::acquire::handle(app, &identity, &fields).await
+        }
         Verb::Extend => handlers::extend::handle(app, &identity, &fields).await,
         Verb::Release => handlers::release::handle(app, &identity, &fields).await,
     }
