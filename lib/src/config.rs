@@ -43,6 +43,7 @@ pub struct AcquireOptions {
     pub(crate) deadline: Option<Duration>,
     pub(crate) min_validity: Duration,
     pub(crate) owner: Option<OwnerId>,
+    pub(crate) max_hold: Option<Duration>,
 }
 
 impl Default for AcquireOptions {
@@ -55,6 +56,7 @@ impl Default for AcquireOptions {
             deadline: None,
             min_validity: Duration::ZERO,
             owner: None,
+            max_hold: None,
         }
     }
 }
@@ -113,6 +115,14 @@ impl AcquireOptions {
     #[must_use]
     pub fn owner(mut self, owner: OwnerId) -> Self {
         self.owner = Some(owner);
+        self
+    }
+
+    /// How long a [`Guard`](crate::Guard) renews the lock before it lets it run
+    /// out; for ever if this is not given. What is not renewed takes no notice.
+    #[must_use]
+    pub const fn max_hold(mut self, max_hold: Duration) -> Self {
+        self.max_hold = Some(max_hold);
         self
     }
 

@@ -12,12 +12,15 @@ mod redlock;
 
 pub use crate::config::{AcquireOptions, NodeTls};
 pub use crate::core::quorum::{Fault, FaultKind, Reply, Report, Vote, majority};
+pub use crate::core::renewal::LossReason;
 pub use crate::core::token::FencingToken;
 pub use crate::core::types::{
     InvalidName, MAX_OWNER_BYTES, MAX_RESOURCE_BYTES, NodeId, OwnerId, Resource,
 };
 pub use crate::error::{ConfigError, Error};
-pub use crate::redlock::{Extension, Grant, Holding, Outcome, Readiness, Redlock, RedlockBuilder};
+pub use crate::redlock::{
+    Extension, Grant, Guard, Held, Holding, Outcome, Readiness, Redlock, RedlockBuilder,
+};
 
 /// What nodes are asked and answer, and the pure rules behind both.
 ///
@@ -33,6 +36,7 @@ pub mod protocol {
     };
     pub use crate::core::outcome::{Counts, ExtendOutcome, ReleaseOutcome};
     pub use crate::core::register::Register;
+    pub use crate::core::renewal::{RenewStep, Renewal, RenewalPlan, Renewed};
     pub use crate::core::schedule::{Next, Plan, Schedule};
     pub use crate::core::time::{median, millis_ceil};
     pub use crate::core::token::TokenClock;

@@ -6,7 +6,9 @@ mod chores;
 mod extend;
 mod fanout;
 mod grant;
+mod guard;
 mod release;
+mod renewer;
 mod settling;
 mod with_lock;
 
@@ -14,9 +16,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 pub use builder::RedlockBuilder;
 pub use extend::Extension;
 pub use grant::{Grant, Holding};
+pub use guard::{Guard, Held};
 pub use with_lock::Outcome;
 
 use crate::clock::{Clock, Moment, WallTime};
@@ -51,6 +56,7 @@ pub(crate) struct Inner {
     tokens: Mutex<TokenClock>,
     cluster: OnceLock<ClusterInfo>,
     chores: Chores,
+    runtime: Handle,
 }
 
 /// Whether each node is there and may vote.

@@ -13,6 +13,7 @@ pub(crate) mod marker;
 pub(crate) mod outcome;
 pub(crate) mod quorum;
 pub(crate) mod register;
+pub(crate) mod renewal;
 pub(crate) mod schedule;
 pub(crate) mod shares;
 pub(crate) mod time;

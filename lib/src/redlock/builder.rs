@@ -190,6 +190,7 @@ impl RedlockBuilder {
             tokens: Mutex::new(TokenClock::default()),
             cluster: OnceLock::new(),
             chores,
+            runtime: Handle::current(),
         };
         let redlock = Redlock {
             inner: Arc::new(inner),

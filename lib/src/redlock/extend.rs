@@ -19,6 +19,8 @@ use crate::observer::Event;
 #[derive(Clone, Debug)]
 pub struct Extension {
     valid_until: Moment,
+    /// When the lease ends on a quorum of nodes at the earliest.
+    pub(super) expires: Moment,
     token: Option<FencingToken>,
     clock: Arc<dyn Clock>,
 }
@@ -143,6 +145,7 @@ impl Extend<'_> {
         }
         Ok(Extension {
             valid_until,
+            expires: self.started + confirmed,
             token,
             clock: Arc::clone(&inner.clock),
         })

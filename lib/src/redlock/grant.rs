@@ -57,6 +57,11 @@ impl Grant {
         self.valid_until().saturating_since(self.clock.now())
     }
 
+    /// The lock is lost: it may not be relied on any longer, whatever was granted.
+    pub(super) fn expire(&self) {
+        self.validity.end();
+    }
+
     /// Whether the lock may still be relied on.
     #[must_use]
     pub fn is_valid(&self) -> bool {
@@ -81,6 +86,9 @@ impl fmt::Debug for Grant {
     }
 }
 
+/// Stands for a validity that was given up, for good.
+const ENDED: u64 = 0;
+
 /// Until when a grant may be relied on: shared by its clones, moved by extensions.
 #[derive(Clone)]
 pub(super) struct Validity(Arc<AtomicU64>);
@@ -97,7 +105,15 @@ impl Validity {
     /// A quorum has confirmed the lease until then. Answers may overtake one
     /// another, and leases only grow: the latest moment counts.
     pub(super) fn extend(&self, until: Moment) {
-        self.0.fetch_max(nanos(until), Ordering::AcqRel);
+        let longer = |now| (now != ENDED).then_some(nanos(until).max(now));
+        // One that was given up stays so.
+        let _ = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, longer);
+    }
+
+    fn end(&self) {
+        self.0.store(ENDED, Ordering::Release);
     }
 }
 

@@ -1,8 +1,6 @@
 //! Running a piece of work under a lock.
 
-use std::sync::Arc;
-
-use super::{Grant, Holding, Inner, Redlock};
+use super::{Held, Redlock};
 use crate::config::AcquireOptions;
 use crate::core::types::Resource;
 use crate::error::Error;
@@ -21,11 +19,12 @@ pub struct Outcome<T> {
 }
 
 impl Redlock {
-    /// Acquires the lock, runs the work with the grant, and releases the lock.
+    /// Acquires the lock, runs the work under it, and releases the lock.
     ///
-    /// The lock is released also if the work panics or the future is dropped, in
-    /// the background then. It is not renewed: choose the lease for the work, or
-    /// extend it from within.
+    /// The lock is renewed while the work runs, for `max_hold` at most. The work
+    /// is told when the lock is lost ([`Held::lost`]) but not ended: it knows best
+    /// how to stop. The lock is released also if the work panics or the future is
+    /// dropped, in the background then.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -35,9 +34,9 @@ impl Redlock {
     /// // In-memory nodes; in production `.node_urls(["redis://…", …])`.
     /// let redlock = Redlock::builder().memory_nodes(5).connect().await?;
     /// let outcome = redlock
-    ///     .with_lock("orders:42", AcquireOptions::new(), async |grant| {
+    ///     .with_lock("orders:42", AcquireOptions::new(), async |held| {
     ///         // Hand the token to the storage, which refuses lower ones.
-    ///         format!("written under token {}", grant.token())
+    ///         format!("written under token {}", held.token())
     ///     })
     ///     .await?;
     /// assert!(outcome.valid_to_the_end && outcome.release.is_ok());
@@ -53,36 +52,16 @@ impl Redlock {
     ) -> Result<Outcome<T>, Error>
     where
         R: TryInto<Resource, Error: Into<Error>>,
-        F: AsyncFnOnce(Grant) -> T,
+        F: AsyncFnOnce(Held) -> T,
     {
-        let grant = self.acquire(resource, options).await?;
-        let mut leaving = ReleaseOnDrop {
-            inner: &self.inner,
-            held: Some(Holding::from(&grant)),
-        };
-        let value = work(grant.clone()).await;
-        let valid_to_the_end = grant.is_valid();
-        let release = self.release(&grant).await;
-        // The release was sent to all nodes; from here on it takes its own course.
-        leaving.held = None;
+        let guard = self.lock(resource, options).await?;
+        let value = work(guard.held()).await;
+        let valid_to_the_end = guard.is_valid();
+        let release = guard.release().await;
         Ok(Outcome {
             value,
             valid_to_the_end,
             release,
         })
-    }
-}
-
-/// Releases in the background what nobody released.
-struct ReleaseOnDrop<'a> {
-    inner: &'a Arc<Inner>,
-    held: Option<Holding>,
-}
-
-impl Drop for ReleaseOnDrop<'_> {
-    fn drop(&mut self) {
-        if let Some(held) = &self.held {
-            self.inner.let_go(held);
-        }
     }
 }

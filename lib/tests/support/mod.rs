@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "every test file uses its own part of it")]
 
+pub(crate) mod filter;
 pub(crate) mod redis;
 
 use std::sync::Arc;
