@@ -2,7 +2,9 @@
 
 use std::io::Write as _;
 
-use crate::support::{Proxy, run};
+use everlock_testkit::RedisCluster;
+
+use crate::support::{Proxy, cluster, run};
 
 /// A file that is gone with the value.
 struct File(std::path::PathBuf);
@@ -230,4 +232,34 @@ async fn logs_are_json_if_asked_for_and_never_hold_a_key_or_a_uuid() {
     );
     assert!(log.contains(r#""attempts":1"#), "{log}");
     assert!(!log.contains("canary"), "{log}");
+}
+
+#[tokio::test]
+async fn passwords_of_nodes_are_in_no_log_and_no_answer() {
+    let nodes = RedisCluster::start_with(3, |_, server| server.password("s3cret"));
+    let flags = ["--log-level", "trace"];
+    let proxy = Proxy::over(&nodes, &flags).await.ready().await;
+    let client = proxy.client();
+    let mut answers = vec![client.try_acquire("k", "u").await];
+    assert_eq!(answers[0].status, 200, "the password opens the nodes");
+    nodes.kill(0);
+    nodes.kill(1);
+    client.until_ready(503).await;
+    answers.push(client.get("/readyz").await);
+    answers.push(client.try_acquire("l", "u").await);
+    answers.push(client.release("k", "u").await);
+    for answer in answers {
+        assert!(!answer.text.contains("s3cret"), "{answer:?}");
+    }
+    let log = proxy.process.output();
+    assert!(
+        log.contains("node is down") && log.contains("no quorum"),
+        "{log}"
+    );
+    assert!(!log.contains("s3cret"), "{log}");
+    let (_, status) = cluster("status", &nodes.urls(), &[]).await;
+    assert!(
+        status.contains("votes") && !status.contains("s3cret"),
+        "{status}"
+    );
 }
