@@ -319,7 +319,7 @@ impl Cluster {
         within(STEP_TIMEOUT, async {
             let facts = node.facts().await?;
             let now = node.mark(MarkerCommand::Read).await?.time;
-            let started = Some(facts.started(now));
+            let started = facts.started(now);
             let durable = facts.survives_restart();
             node.mark(MarkerCommand::Guard {
                 cluster: cluster.clone(),

@@ -1,5 +1,7 @@
 //! Options, their defaults with the reasons, and their bounds.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::core::types::OwnerId;
@@ -44,6 +46,7 @@ pub struct AcquireOptions {
     pub(crate) min_validity: Duration,
     pub(crate) owner: Option<OwnerId>,
     pub(crate) max_hold: Option<Duration>,
+    pub(crate) counter: Option<AttemptCounter>,
 }
 
 impl Default for AcquireOptions {
@@ -57,6 +60,7 @@ impl Default for AcquireOptions {
             min_validity: Duration::ZERO,
             owner: None,
             max_hold: None,
+            counter: None,
         }
     }
 }
@@ -126,6 +130,13 @@ impl AcquireOptions {
         self
     }
 
+    /// Counts the attempts while they are made, for callers that may drop the acquire.
+    #[must_use]
+    pub fn count_attempts(mut self, counter: AttemptCounter) -> Self {
+        self.counter = Some(counter);
+        self
+    }
+
     pub(crate) fn check(&self, max_lease: Duration) -> Result<(), ConfigError> {
         if !(MIN_LEASE..=max_lease).contains(&self.lease) {
             return Err(ConfigError::bounds(
@@ -152,6 +163,22 @@ impl AcquireOptions {
             });
         }
         Ok(())
+    }
+}
+
+/// How many attempts an acquire request has made so far; clones show the same.
+#[derive(Clone, Debug, Default)]
+pub struct AttemptCounter(Arc<AtomicU32>);
+
+impl AttemptCounter {
+    /// Attempts made; never more than 1 + retries.
+    #[must_use]
+    pub fn made(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, made: u32) {
+        self.0.store(made, Ordering::Relaxed);
     }
 }
 

@@ -10,7 +10,7 @@ pub mod node;
 pub mod observer;
 mod redlock;
 
-pub use crate::config::{AcquireOptions, NodeTls};
+pub use crate::config::{AcquireOptions, AttemptCounter, NodeTls};
 pub use crate::core::quorum::{Fault, FaultKind, Reply, Report, Vote, majority};
 pub use crate::core::renewal::LossReason;
 pub use crate::core::token::FencingToken;

@@ -7,6 +7,7 @@ mod extend;
 mod fanout;
 mod grant;
 mod guard;
+mod proposal;
 mod release;
 mod renewer;
 mod settling;

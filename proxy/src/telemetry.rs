@@ -3,14 +3,13 @@
 //! Invariant: only changes are logged. A node that stays away is one line, not
 //! one for each try. No line holds a key, a uuid or a URL.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use everlock::clock::{Clock as _, Moment, SystemClock};
-use everlock::observer::{AcquireOutcome, Event, Observer};
+use everlock::observer::{Event, Observer};
 use everlock::{NodeId, Report};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -56,17 +55,6 @@ pub(crate) fn note_outage(operation: &'static str, report: &Report) {
     tracing::warn!(operation, nodes = %report, "no quorum of nodes answers");
 }
 
-thread_local! {
-    /// Attempts of the acquire that was last dropped on this thread.
-    static CANCELLED: Cell<u32> = const { Cell::new(0) };
-}
-
-/// Attempts of the acquire whose future was dropped just now. An observer is
-/// called on the spot, so on this thread and since the last await.
-pub(crate) fn attempts_of_the_last_cancelled() -> u32 {
-    CANCELLED.take()
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NodeState {
     Up,
@@ -108,11 +96,6 @@ impl Observer for LogObserver {
                 let votes_in = remaining.map(|left| left.as_secs());
                 tracing::warn!(%node, votes_in_seconds = votes_in, "node may have lost grants and waits before it votes");
             }
-            Event::Acquired {
-                outcome: AcquireOutcome::Cancelled,
-                attempts,
-                ..
-            } => CANCELLED.set(*attempts),
             _ => {}
         }
     }

@@ -41,12 +41,14 @@ impl ServerFacts {
         self.durable == Some(true) && !self.promoted
     }
 
-    /// When the server started at the latest, by its own clock, which says `now`.
+    /// When the server started at the latest, by its own clock, which says `now`:
+    /// what it lost with a restart it lost by then. `None` for a server that was
+    /// a replica, whose data may have become old at any time.
     #[must_use]
-    pub fn started(&self, now: WallTime) -> WallTime {
+    pub fn started(&self, now: WallTime) -> Option<WallTime> {
         // Both ends of the uptime are whole seconds, so it may be one too long.
         let at_least = Duration::from_secs(self.uptime_secs.saturating_sub(1));
-        now.minus(at_least)
+        (!self.promoted).then(|| now.minus(at_least))
     }
 
     /// What an operator should know, though it stops nothing.
@@ -97,7 +99,9 @@ pub enum Admission {
 /// What keeps a server from being a node of any cluster, whatever its marker.
 #[must_use]
 pub(crate) const fn unusable(facts: &ServerFacts) -> Option<&'static str> {
-    if facts.replica {
+    if facts.run_id.is_empty() {
+        Some("it does not tell its run id")
+    } else if facts.replica {
         Some("it is a replica: a node must be a server of its own")
     } else if facts.cluster_mode {
         Some("it runs in cluster mode: a node must be a server of its own")

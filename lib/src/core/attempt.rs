@@ -131,16 +131,24 @@ impl Attempt {
     }
 
     /// The nodes on which this attempt may have left, or may yet leave, a grant
-    /// or a share of one. A definite refusal is spent and needs no undo.
+    /// or a share of one.
     pub fn to_undo(&self) -> impl Iterator<Item = usize> {
         self.replies.iter().enumerate().filter_map(|(node, reply)| {
-            let may_be_left = match reply.as_ref().map(|reply| &reply.vote) {
-                None | Some(Vote::Granted | Vote::Again { .. }) => true,
-                Some(Vote::Failed(fault)) => fault.maybe_done,
-                Some(_) => false,
-            };
-            may_be_left.then_some(node)
+            let refused = |reply: &Reply| !Self::may_be_left(&reply.vote, None);
+            (!reply.as_ref().is_some_and(refused)).then_some(node)
         })
+    }
+
+    /// Whether a node with this answer may have something left of the attempt,
+    /// other than a share of the grant `kept`. A definite refusal is spent.
+    #[must_use]
+    pub fn may_be_left(vote: &Vote, kept: Option<FencingToken>) -> bool {
+        match vote {
+            Vote::Granted => true,
+            Vote::Again { token, .. } => Some(*token) != kept,
+            Vote::Failed(fault) => fault.maybe_done,
+            _ => false,
+        }
     }
 
     /// The median of the clocks of the nodes that answered, if a majority did.

@@ -206,67 +206,66 @@ pub(crate) fn apply(
             cluster,
             started,
             durable,
-        } => Some(guarded(marker, run_id, now, cluster, started, durable)),
+        } => Some(guarded(
+            marker.as_ref(),
+            run_id,
+            now,
+            cluster,
+            started,
+            durable,
+        )),
     }
 }
 
 fn guarded(
-    marker: Option<Marker>,
+    marker: Option<&Marker>,
     run_id: &str,
     now: WallTime,
     cluster: ClusterInfo,
     started: Option<WallTime>,
     durable: bool,
 ) -> Marker {
-    // A guard counts from the loss, which is no later than now.
-    let fresh = |max_lease: Duration, loss: WallTime| now.min(loss).plus(max_lease);
-    let Some(present) = marker else {
-        // A marker can go long after the server's start (FLUSHALL), so the loss
-        // may be as late as now.
-        let from = fresh(cluster.max_lease, now);
-        return Marker {
-            cluster,
-            phase: Phase::Active,
-            run_id: run_id.to_owned(),
-            voting_from: from,
-            floor_base: from,
-            high_water: now,
-            durable,
-        };
-    };
-    let guard = |loss: WallTime| {
-        let from = fresh(present.cluster.max_lease, loss).max(present.voting_from);
-        // A voting-from beyond any lease comes from a clock that was wild.
-        from.min(now.plus(present.cluster.max_lease))
-    };
-    match bar(Some(&present), run_id, now) {
-        None | Some(Bar::Guarded(_) | Bar::Unmarked) => Marker { durable, ..present },
-        Some(Bar::Restarted) if present.durable && durable => Marker {
-            run_id: run_id.to_owned(),
-            ..present
-        },
-        Some(Bar::Restarted) => {
-            let from = guard(started.unwrap_or(now));
-            Marker {
-                run_id: run_id.to_owned(),
-                voting_from: from,
-                floor_base: from,
-                high_water: now,
+    let why = bar(marker, run_id, now);
+    let (cluster, loss) = match (marker, why) {
+        (Some(present), None | Some(Bar::Guarded(_))) => {
+            return Marker {
                 durable,
-                ..present
-            }
+                ..present.clone()
+            };
         }
-        Some(Bar::Prepared | Bar::SteppedBack | Bar::WildGuard) => {
-            let from = guard(now);
-            Marker {
-                phase: Phase::Active,
-                run_id: run_id.to_owned(),
-                voting_from: from,
-                floor_base: from,
-                high_water: now,
-                durable,
-                ..present
-            }
+        (Some(present), Some(Bar::Restarted)) if present.durable && durable => {
+            let run_id = run_id.to_owned();
+            return Marker {
+                run_id,
+                ..present.clone()
+            };
         }
+        // What a restart lost it lost by then, but not before the node was last seen.
+        (Some(present), Some(Bar::Restarted)) => {
+            let loss = started.map_or(now, |started| started.max(present.high_water));
+            (present.cluster.clone(), loss)
+        }
+        (Some(present), Some(Bar::SteppedBack | Bar::WildGuard)) => (present.cluster.clone(), now),
+        // A marker can go long after the server's start (FLUSHALL), so the loss may
+        // be as late as now. One that was only prepared says nothing of the cluster.
+        (_, Some(Bar::Prepared | Bar::Unmarked)) | (None, _) => (cluster, now),
+    };
+    // A later witness never prolongs a guard, and none is longer than any lease:
+    // a voting-from beyond that comes from a clock that was wild.
+    let longest = now.plus(cluster.max_lease);
+    let standing = marker.map_or(WallTime::default(), |present| present.voting_from);
+    let from = loss
+        .min(now)
+        .plus(cluster.max_lease)
+        .max(standing)
+        .min(longest);
+    Marker {
+        cluster,
+        phase: Phase::Active,
+        run_id: run_id.to_owned(),
+        voting_from: from,
+        floor_base: from,
+        high_water: now,
+        durable,
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod register;
 pub(crate) mod renewal;
 pub(crate) mod schedule;
 pub(crate) mod shares;
+pub(crate) mod shelf;
 pub(crate) mod time;
 pub(crate) mod token;
 pub(crate) mod types;

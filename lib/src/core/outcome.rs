@@ -60,7 +60,8 @@ impl Counts {
                 None => &mut counts.pending,
                 Some(Vote::Released { .. } | Vote::Extended { .. }) => &mut counts.done,
                 Some(Vote::Held { .. }) => &mut counts.other,
-                Some(Vote::Absent) => &mut counts.absent,
+                // Released under an older grant: that one is over.
+                Some(Vote::Absent | Vote::Newer { .. }) => &mut counts.absent,
                 Some(_) => &mut counts.unknown,
             } += 1;
         }
@@ -131,40 +132,81 @@ impl Counts {
     }
 }
 
-/// For how long a quorum confirmed the lock: the quorum-th longest of the confirmed times.
-#[must_use]
-pub(crate) fn confirmed_for<'a>(
-    nodes: usize,
-    votes: impl IntoIterator<Item = Option<&'a Vote>>,
-) -> Option<Duration> {
-    let mut confirmed: Vec<_> = votes
-        .into_iter()
-        .filter_map(|vote| match vote {
-            Some(Vote::Extended { remaining, .. }) => Some(*remaining),
-            _ => None,
-        })
-        .collect();
-    confirmed.sort_unstable_by(|a, b| b.cmp(a));
-    confirmed.get(majority(nodes) - 1).copied()
+/// The answers to an extension that are about one and the same grant.
+///
+/// An owner may have grants of several calls on the nodes. Only those of one
+/// count together; a grant of another is as good as another holder's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grantees {
+    token: Option<FencingToken>,
 }
 
-/// The token that a quorum confirmed, if it was one and the same.
-#[must_use]
-pub(crate) fn confirmed_token<'a>(
-    nodes: usize,
-    votes: impl IntoIterator<Item = Option<&'a Vote>>,
-) -> Option<FencingToken> {
-    let tokens: Vec<_> = votes
-        .into_iter()
-        .filter_map(|vote| match vote {
-            Some(Vote::Extended { token, .. }) => *token,
+impl Grantees {
+    /// Those of `known`, or, where that is not known, of the grant that most nodes confirmed.
+    pub(crate) fn of<'a>(
+        known: Option<FencingToken>,
+        votes: impl IntoIterator<Item = Option<&'a Vote>>,
+    ) -> Self {
+        let confirmed: Vec<_> = votes
+            .into_iter()
+            .filter_map(|vote| match vote {
+                Some(Vote::Extended { token, .. }) => Some(*token),
+                _ => None,
+            })
+            .collect();
+        let count = |of| confirmed.iter().filter(|token| **token == of).count();
+        let most = confirmed.iter().copied().max_by_key(|token| count(*token));
+        Self {
+            token: known.or(most.flatten()),
+        }
+    }
+
+    /// The grant's token; `None` if another client set the lock.
+    #[must_use]
+    pub(crate) const fn token(self) -> Option<FencingToken> {
+        self.token
+    }
+
+    fn confirms(self, vote: &Vote) -> Option<Duration> {
+        match vote {
+            Vote::Extended { token, remaining } if *token == self.token => Some(*remaining),
             _ => None,
-        })
-        .collect();
-    tokens
-        .iter()
-        .copied()
-        .find(|token| tokens.iter().filter(|t| *t == token).count() >= majority(nodes))
+        }
+    }
+
+    /// Counts the answers.
+    pub(crate) fn counts<'a>(self, votes: impl IntoIterator<Item = Option<&'a Vote>>) -> Counts {
+        let mut counts = Counts::default();
+        for vote in votes {
+            let one = match vote {
+                Some(vote @ Vote::Extended { .. }) if self.confirms(vote).is_none() => Counts {
+                    other: 1,
+                    ..Counts::default()
+                },
+                vote => Counts::of([vote]),
+            };
+            counts = Counts {
+                done: counts.done + one.done,
+                other: counts.other + one.other,
+                absent: counts.absent + one.absent,
+                unknown: counts.unknown + one.unknown,
+                pending: counts.pending + one.pending,
+            };
+        }
+        counts
+    }
+
+    /// For how long a quorum confirmed the lock: the quorum-th longest of the confirmed times.
+    #[must_use]
+    pub(crate) fn confirmed_for(self, votes: &[Option<Vote>]) -> Option<Duration> {
+        let mut confirmed: Vec<_> = votes
+            .iter()
+            .flatten()
+            .filter_map(|vote| self.confirms(vote))
+            .collect();
+        confirmed.sort_unstable_by(|a, b| b.cmp(a));
+        confirmed.get(majority(votes.len()) - 1).copied()
+    }
 }
 
 #[cfg(test)]
@@ -263,20 +305,39 @@ mod tests {
         assert_eq!(counts.extend(), Some(ExtendOutcome::Unavailable));
     }
 
+    fn extended(token: u64, millis: u64) -> Option<Vote> {
+        let remaining = Duration::from_millis(millis);
+        Some(Vote::Extended {
+            token: Some(FencingToken::new(token)),
+            remaining,
+        })
+    }
+
     #[test]
     fn a_quorum_relies_on_its_shortest_member() {
-        let vote = |ms| {
-            Some(Vote::Extended {
-                token: None,
-                remaining: Duration::from_millis(ms),
-            })
-        };
-        let votes = [vote(900), None, vote(100), vote(500), vote(700)];
-        let confirmed = confirmed_for(5, votes.iter().map(Option::as_ref));
-        assert_eq!(confirmed, Some(Duration::from_millis(500)));
-        assert_eq!(
-            confirmed_for(5, votes[..3].iter().map(Option::as_ref)),
-            None
-        );
+        let votes = [
+            extended(7, 900),
+            None,
+            extended(7, 100),
+            extended(7, 500),
+            extended(7, 700),
+        ];
+        let all = Grantees::of(None, votes.iter().map(Option::as_ref));
+        assert_eq!(all.confirmed_for(&votes), Some(Duration::from_millis(500)));
+        let few = [extended(7, 900), None, extended(7, 100), None, None];
+        assert_eq!(all.confirmed_for(&few), None);
+    }
+
+    #[test]
+    fn grants_of_other_calls_do_not_count() {
+        let votes = [extended(7, 900), extended(8, 900), Some(Vote::Absent)];
+        let ours = Grantees::of(Some(FencingToken::new(7)), votes.iter().map(Option::as_ref));
+        let counts = ours.counts(votes.iter().map(Option::as_ref));
+        assert_eq!((counts.done, counts.other, counts.absent), (1, 1, 1));
+        assert_eq!(counts.extend(), Some(ExtendOutcome::NotHeld));
+        let votes = [extended(7, 900), extended(8, 900), extended(8, 800)];
+        let most = Grantees::of(None, votes.iter().map(Option::as_ref));
+        assert_eq!(most.token(), Some(FencingToken::new(8)));
+        assert_eq!(most.confirmed_for(&votes), Some(Duration::from_millis(800)));
     }
 }

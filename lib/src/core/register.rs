@@ -7,50 +7,23 @@
 //! Invariant: a grant's token is above every floor that the node has accepted
 //! for the resource, and the floor never falls while it is kept.
 
-use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::command::Command;
 use super::marker::{self, FLOOR_RETENTION, FLOOR_SLACK, HIGH_WATER_STEP, Marker, MarkerCommand};
 use super::quorum::{Fault, FaultKind, Vote};
 use super::shares::Shares;
+use super::shelf::{Grant, Shelf};
 use super::time::WallTime;
 use super::token::FencingToken;
 use super::types::{CallId, OwnerId, Resource};
-
-#[derive(Clone, Debug)]
-struct Lock {
-    owner: OwnerId,
-    expires: WallTime,
-}
-
-/// A grant, and the calls that rest on it.
-#[derive(Clone, Debug)]
-struct Grant {
-    owner: OwnerId,
-    token: FencingToken,
-    shares: Shares,
-}
-
-/// The floor of a resource, and its last grant, which counts only while its owner holds the lock.
-#[derive(Clone, Debug)]
-struct Fence {
-    floor: FencingToken,
-    grant: Option<Grant>,
-    expires: WallTime,
-}
 
 /// One node's state. Expired entries are removed as time passes, in order of expiry.
 #[derive(Clone, Debug, Default)]
 pub struct Register {
     marker: Option<Marker>,
-    locks: HashMap<Resource, Lock>,
-    fences: HashMap<Resource, Fence>,
-    expiries: BTreeSet<(WallTime, bool, Resource)>,
+    shelf: Shelf,
 }
-
-const FENCE: bool = true;
-const LOCK: bool = false;
 
 impl Register {
     /// The marker, if the node has one.
@@ -62,13 +35,14 @@ impl Register {
     /// How many locks are held, expired ones not yet removed included.
     #[must_use]
     pub fn locks(&self) -> usize {
-        self.locks.len()
+        self.shelf.locks.len()
     }
 
     /// Whether the resource is locked at `now`, and by whom.
     #[must_use]
     pub fn holder(&self, resource: &Resource, now: WallTime) -> Option<&OwnerId> {
-        self.locks
+        self.shelf
+            .locks
             .get(resource)
             .filter(|lock| lock.expires > now)
             .map(|lock| &lock.owner)
@@ -82,7 +56,7 @@ impl Register {
 
     /// One step of the protocol when the node's clock says `now`.
     pub fn apply(&mut self, now: WallTime, run_id: &str, command: &Command) -> Vote {
-        self.expire(now);
+        self.shelf.expire(now);
         self.lift_high_water(now);
         let barred = match marker::bar(self.marker.as_ref(), run_id, now) {
             None => None,
@@ -126,6 +100,7 @@ impl Register {
                 token,
             } => {
                 let held = self
+                    .shelf
                     .locks
                     .get(resource)
                     .is_some_and(|lock| lock.owner == *owner);
@@ -156,7 +131,12 @@ impl Register {
                 "the lease is above the cluster's maximum",
             ));
         }
-        if self.locks.get(key).is_some_and(|lock| lock.owner != *owner) {
+        if self
+            .shelf
+            .locks
+            .get(key)
+            .is_some_and(|lock| lock.owner != *owner)
+        {
             return self.held(now, key);
         }
         let floor = self.floor(key, now);
@@ -166,6 +146,10 @@ impl Register {
         if token.as_u64() > now.plus(max_lease).as_micros() {
             return Vote::Ahead;
         }
+        let late = |grant: &Grant| grant.shares.have_later(call);
+        if self.present_grant(key).is_some_and(late) {
+            return Vote::Stale { floor };
+        }
         let by_another_call = self
             .present_grant(key)
             .is_some_and(|grant| !grant.shares.is_only(call));
@@ -173,7 +157,7 @@ impl Register {
             return self.again(now, key, owner, lease, call);
         }
         let shares = Shares::of(call);
-        self.set_fence(
+        self.shelf.set_fence(
             key,
             token,
             Some(Grant {
@@ -182,7 +166,7 @@ impl Register {
                 shares,
             }),
         );
-        self.set_lock(key, owner.clone(), now.plus(lease));
+        self.shelf.set_lock(key, owner.clone(), now.plus(lease));
         Vote::Granted
     }
 
@@ -196,6 +180,7 @@ impl Register {
         call: CallId,
     ) -> Vote {
         let Some(grant) = self
+            .shelf
             .fences
             .get_mut(key)
             .and_then(|fence| fence.grant.as_mut())
@@ -204,9 +189,9 @@ impl Register {
         };
         grant.shares.join(call);
         let token = grant.token;
-        let held_until = self.locks.get(key).map_or(now, |lock| lock.expires);
+        let held_until = self.shelf.locks.get(key).map_or(now, |lock| lock.expires);
         let expires = held_until.max(now.plus(lease));
-        self.set_lock(key, owner.clone(), expires);
+        self.shelf.set_lock(key, owner.clone(), expires);
         Vote::Again {
             token,
             remaining: expires.saturating_since(now),
@@ -215,7 +200,7 @@ impl Register {
 
     fn extend(&mut self, now: WallTime, key: &Resource, owner: &OwnerId, by: Duration) -> Vote {
         let max_lease = self.max_lease();
-        let Some(lock) = self.locks.get(key) else {
+        let Some(lock) = self.shelf.locks.get(key) else {
             return Vote::Absent;
         };
         if lock.owner != *owner {
@@ -223,7 +208,8 @@ impl Register {
         }
         let remaining = lock.expires.saturating_since(now);
         let target = remaining.max(remaining.saturating_add(by).min(max_lease));
-        self.set_lock(key, owner.clone(), now.plus(target));
+        self.shelf.set_lock(key, owner.clone(), now.plus(target));
+        self.keep_fence(key, now);
         let token = self.grant_of(key, owner).map(|grant| grant.token);
         Vote::Extended {
             token,
@@ -238,7 +224,7 @@ impl Register {
         owner: &OwnerId,
         token: FencingToken,
     ) -> Vote {
-        match self.locks.get(key) {
+        match self.shelf.locks.get(key) {
             None => return Vote::Absent,
             Some(lock) if lock.owner != *owner => return self.held(now, key),
             Some(_) => {}
@@ -246,7 +232,7 @@ impl Register {
         match self.grant_of(key, owner).map(|grant| grant.token) {
             Some(grant) if grant > token => Vote::Newer { token: grant },
             grant => {
-                self.remove_lock(key);
+                self.shelf.remove_lock(key);
                 Vote::Released { token: grant }
             }
         }
@@ -257,7 +243,7 @@ impl Register {
         if self.grant_of(key, owner).is_none() {
             return false;
         }
-        let Some(fence) = self.fences.get_mut(key) else {
+        let Some(fence) = self.shelf.fences.get_mut(key) else {
             return false;
         };
         let last = fence
@@ -271,7 +257,8 @@ impl Register {
     }
 
     fn inspect(&self, now: WallTime, key: &Resource) -> Vote {
-        self.locks
+        self.shelf
+            .locks
             .get(key)
             .map_or(Vote::Absent, |lock| Vote::Holder {
                 owner: lock.owner.as_str().into(),
@@ -283,19 +270,24 @@ impl Register {
     /// Undo and settle: deletes the lock if it is the one meant, and refuses what comes late.
     fn let_go(&mut self, now: WallTime, key: &Resource, token: FencingToken, delete: bool) {
         if delete {
-            self.remove_lock(key);
+            self.shelf.remove_lock(key);
         }
         // A floor beyond what any lease may reach would refuse the resource for ever.
         if self.marker.is_some() && token.as_u64() <= now.plus(self.max_lease()).as_micros() {
-            let kept = self.fences.get(key).and_then(|fence| fence.grant.clone());
+            let kept = self
+                .shelf
+                .fences
+                .get(key)
+                .and_then(|fence| fence.grant.clone());
             if token > self.floor(key, now) {
-                self.set_fence(key, token, kept);
+                self.shelf.set_fence(key, token, kept);
             }
         }
     }
 
     fn held(&self, now: WallTime, key: &Resource) -> Vote {
         let remaining = self
+            .shelf
             .locks
             .get(key)
             .map(|lock| lock.expires.saturating_since(now));
@@ -313,8 +305,9 @@ impl Register {
 
     /// The grant under which the lock is held now, if it was granted by this protocol.
     fn present_grant(&self, key: &Resource) -> Option<&Grant> {
-        let lock = self.locks.get(key)?;
-        self.fences
+        let lock = self.shelf.locks.get(key)?;
+        self.shelf
+            .fences
             .get(key)?
             .grant
             .as_ref()
@@ -324,7 +317,7 @@ impl Register {
     /// What a token must be above. An absent floor was below what is a day old;
     /// after a loss no floor counts below the base, since a kept one may be stale.
     fn floor(&self, key: &Resource, now: WallTime) -> FencingToken {
-        let kept = self.fences.get(key).map(|fence| fence.floor);
+        let kept = self.shelf.fences.get(key).map(|fence| fence.floor);
         let (absent, base) = self
             .marker
             .as_ref()
@@ -352,48 +345,17 @@ impl Register {
         }
     }
 
-    fn set_lock(&mut self, key: &Resource, owner: OwnerId, expires: WallTime) {
-        self.remove_lock(key);
-        self.locks.insert(key.clone(), Lock { owner, expires });
-        self.expiries.insert((expires, LOCK, key.clone()));
-    }
-
-    fn remove_lock(&mut self, key: &Resource) {
-        if let Some(lock) = self.locks.remove(key) {
-            self.expiries.remove(&(lock.expires, LOCK, key.clone()));
-        }
-    }
-
-    fn set_fence(&mut self, key: &Resource, floor: FencingToken, grant: Option<Grant>) {
-        if let Some(fence) = self.fences.remove(key) {
-            self.expiries.remove(&(fence.expires, FENCE, key.clone()));
-        }
-        let expires = WallTime::from_micros(floor.as_u64())
-            .plus(FLOOR_RETENTION)
-            .plus(FLOOR_SLACK);
-        self.fences.insert(
-            key.clone(),
-            Fence {
-                floor,
-                grant,
-                expires,
-            },
-        );
-        self.expiries.insert((expires, FENCE, key.clone()));
-    }
-
-    fn expire(&mut self, now: WallTime) {
-        while self
-            .expiries
-            .first()
-            .is_some_and(|(expires, ..)| *expires <= now)
-            && let Some((_, kind, key)) = self.expiries.pop_first()
+    fn keep_fence(&mut self, key: &Resource, now: WallTime) {
+        let floor = self
+            .shelf
+            .fences
+            .get(key)
+            .map(|fence| WallTime::from_micros(fence.floor.as_u64()));
+        if let Some(floor) = floor
+            && now > floor.plus(FLOOR_RETENTION / 2)
         {
-            if kind == FENCE {
-                self.fences.remove(&key);
-            } else {
-                self.locks.remove(&key);
-            }
+            self.shelf
+                .move_fence(key, now.plus(FLOOR_RETENTION).plus(FLOOR_SLACK));
         }
     }
 }

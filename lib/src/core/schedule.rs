@@ -62,17 +62,22 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A plan of which the first attempt is being made.
+    /// A plan of which no attempt has been made.
     #[must_use]
     pub const fn new(plan: Plan) -> Self {
         Self {
             plan,
             planned: 1,
-            made: 1,
+            made: 0,
             next_planned: None,
             away_since: None,
             splits: 0,
         }
+    }
+
+    /// The next attempt is being made.
+    pub const fn begin(&mut self) {
+        self.made = self.made.saturating_add(1);
     }
 
     /// Attempts to be accounted for: never more than 1 + retries.
@@ -117,7 +122,6 @@ impl Schedule {
         if self.plan.deadline.is_some_and(|deadline| next >= deadline) {
             return Next::GiveUp;
         }
-        self.made = self.made.saturating_add(1);
         Next::At(next)
     }
 
@@ -173,6 +177,7 @@ mod tests {
     /// Runs a plan against outcomes until it gives up: the moments of its attempts.
     fn run(plan: Plan, mut outcome: impl FnMut(Moment) -> Loss) -> (Vec<Moment>, Schedule) {
         let mut schedule = Schedule::new(plan);
+        schedule.begin();
         let mut moments = vec![Moment::default()];
         let mut now = Moment::default();
         while let Next::At(next) = schedule.after(outcome(now), now, 0.5) {
@@ -181,6 +186,7 @@ mod tests {
                 "time goes on and plans end"
             );
             now = next;
+            schedule.begin();
             moments.push(now);
         }
         (moments, schedule)

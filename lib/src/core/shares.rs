@@ -31,6 +31,12 @@ impl Shares {
         matches!(self, Self::Of(shares) if matches!(&shares[..], [one] if one.is_call_of(call)))
     }
 
+    /// Whether a later attempt of the call rests on the grant: then this one is late.
+    pub(crate) fn have_later(&self, call: CallId) -> bool {
+        let later = |share: &CallId| share.is_call_of(call) && share.attempt() > call.attempt();
+        matches!(self, Self::Of(shares) if shares.iter().any(later))
+    }
+
     /// The call rests on the grant, as of this attempt.
     pub(crate) fn join(&mut self, call: CallId) {
         let Self::Of(shares) = self else { return };

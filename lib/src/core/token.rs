@@ -63,6 +63,9 @@ impl From<FencingToken> for u64 {
     }
 }
 
+/// Proposals this many microseconds ahead of the nodes' clocks fall back to them.
+const FAR_AHEAD: u64 = 1_000_000;
+
 /// A hybrid logical clock: microseconds of the nodes' median time, never twice the same.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenClock {
@@ -86,8 +89,11 @@ impl TokenClock {
     pub fn align(&mut self, wall: WallTime, median: WallTime) {
         let to_signed = |time: WallTime| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
         self.offset = to_signed(median).saturating_sub(to_signed(wall));
-        // A clock that was ahead must be able to come back, or its proposals stay refused.
-        self.last = self.last.min(median.as_micros());
+        // A clock that was far ahead must be able to come back, or its proposals
+        // stay refused; what a round trip makes of it is no reason to fall.
+        if self.last > median.as_micros().saturating_add(FAR_AHEAD) {
+            self.last = median.as_micros();
+        }
     }
 }
 

@@ -1,18 +1,15 @@
 //! Acquiring: attempts in one round trip each, by the plan of `core::schedule`.
 //!
-//! Invariant: from the moment an attempt is sent until it is won, it is armed:
-//! whatever ends it, the caller's disappearance included, undoes it on every
-//! node that granted or has not refused.
+//! What each proposal leaves, and undoes, is in `proposal.rs`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::grant::Validity;
+use super::proposal::{Armed, Proposal};
 use super::{Grant, Inner, Redlock, fanout};
 use crate::clock::Moment;
 use crate::config::AcquireOptions;
 use crate::core::attempt::{Attempt, Loss, Step, Terms, Won};
-use crate::core::command::Command;
 use crate::core::schedule::{Next, Plan, Schedule};
 use crate::core::token::FencingToken;
 use crate::core::types::{CallId, OwnerId, Resource};
@@ -98,6 +95,10 @@ impl<'a> Request<'a> {
 
     async fn run(&mut self) -> Result<Grant, Error> {
         loop {
+            self.schedule.begin();
+            if let Some(counter) = &self.options.counter {
+                counter.set(self.schedule.attempts());
+            }
             let (attempt, result) = self.attempt().await;
             let loss = match result {
                 Ok(won) => return Ok(self.grant(won)),
@@ -143,27 +144,24 @@ impl<'a> Request<'a> {
         let inner = self.inner;
         // Counted, so that an undo can tell this proposal from those before it.
         self.call = self.call.at_attempt(self.call.attempt().saturating_add(1));
-        let request = &*self;
         let started = inner.clock.now();
         let token = inner.propose(floor);
         let attempt = Attempt::new(Terms {
             nodes: inner.nodes.len(),
-            lease: request.options.lease,
+            lease: self.options.lease,
             started,
             token,
             drift: inner.settings.drift,
             max_lease: inner.max_lease(),
-            min_validity: request.options.min_validity,
+            min_validity: self.options.min_validity,
         });
         let not_after = (started + inner.settings.node_timeout).min(attempt.hopeless_from());
-        let mut armed = Armed {
-            request,
-            token,
-            attempt,
-            disarmed: false,
-        };
-        let mut ballot = Ballot::open();
-        fanout::send(&inner.nodes, &armed.command(), not_after, &ballot);
+        let named = (&self.resource, &self.owner);
+        let proposal = Proposal::new(inner, named, self.options.lease, (self.call, token));
+        let mut armed = Armed::new(&proposal, attempt);
+        let command = proposal.command();
+        let mut ballot = Ballot::with_late(move |node, reply| proposal.late(node, &reply.vote));
+        fanout::send(&inner.nodes, &command, not_after, &ballot);
         let mut step = Step::Wait;
         let decided = async {
             while step == Step::Wait {
@@ -183,7 +181,7 @@ impl<'a> Request<'a> {
         let took = inner.clock.now().saturating_since(started);
         let result = match step {
             Step::Won(won) => {
-                armed.disarmed = true;
+                armed.win(won.token);
                 Ok(won)
             }
             Step::Lost(loss) => Err(loss),
@@ -243,53 +241,4 @@ impl Drop for Request<'_> {
     fn drop(&mut self) {
         self.end(AcquireOutcome::Cancelled);
     }
-}
-
-/// An attempt that is undone unless it is won.
-struct Armed<'a> {
-    request: &'a Request<'a>,
-    token: FencingToken,
-    attempt: Attempt,
-    disarmed: bool,
-}
-
-impl Armed<'_> {
-    fn command(&self) -> Command {
-        Command::Acquire {
-            resource: self.request.resource.clone(),
-            owner: self.request.owner.clone(),
-            lease: self.request.options.lease,
-            call: self.request.call,
-            token: self.token,
-        }
-    }
-}
-
-impl Drop for Armed<'_> {
-    fn drop(&mut self) {
-        if self.disarmed {
-            return;
-        }
-        let request = self.request;
-        let undo = Command::Undo {
-            resource: request.resource.clone(),
-            owner: request.owner.clone(),
-            call: request.call,
-            token: self.token,
-        };
-        for node in self.attempt.to_undo() {
-            request
-                .inner
-                .chores
-                .add(node, undo.clone(), patience(request.options.lease));
-        }
-    }
-}
-
-/// For how long a node that does not answer is told to undo: the lease, and
-/// longer, since a request that a stopped server has not read yet starts a
-/// lease when the server goes on.
-pub(super) fn patience(lease: Duration) -> Duration {
-    const STOPPED_SERVER: Duration = Duration::from_mins(10);
-    lease.saturating_add(STOPPED_SERVER)
 }

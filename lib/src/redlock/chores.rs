@@ -46,6 +46,8 @@ struct Queue {
 #[derive(Default)]
 struct QueueState {
     waiting: VecDeque<Chore>,
+    /// What the node answered with an error, until it is told again.
+    deferred: VecDeque<(Moment, Chore)>,
     /// Whether a task works on the queue.
     worked: bool,
 }
@@ -85,7 +87,7 @@ impl Chores {
         };
         let until = queue.clock.now() + patience;
         let mut state = queue.lock();
-        if state.waiting.len() >= MAX_CHORES {
+        if state.waiting.len() + state.deferred.len() >= MAX_CHORES {
             state.waiting.pop_front();
         }
         state.waiting.push_back(Chore { command, until });
@@ -143,8 +145,16 @@ impl Queue {
                 number += 1;
             }
             if told.is_empty() && !failing {
-                if self.ends() {
-                    return;
+                match self.rest() {
+                    Rest::Over => return,
+                    Rest::Until(next) => {
+                        let pause = next.saturating_since(self.clock.now());
+                        tokio::select! {
+                            () = tokio::time::sleep(pause) => {}
+                            () = self.added.notified() => {}
+                        }
+                    }
+                    Rest::None => {}
                 }
                 continue;
             }
@@ -162,10 +172,15 @@ impl Queue {
             let Some(chore) = told.remove(&number) else {
                 continue;
             };
-            if matches!(reply.vote, Vote::Failed(_)) {
-                // Healthy => Failing
-                failing = true;
-                self.put_back([chore]);
+            if let Vote::Failed(fault) = &reply.vote {
+                if is_away(fault.kind) {
+                    // Healthy => Failing
+                    failing = true;
+                    self.put_back([chore]);
+                } else {
+                    // The node answers, but not this: others must not wait for it.
+                    self.defer(chore);
+                }
             } else {
                 let node = self.node.id();
                 self.observer.event(&Event::CleanedUp {
@@ -190,30 +205,53 @@ impl Queue {
     /// The next chore whose time is not over.
     fn take(&self) -> Option<Chore> {
         let now = self.clock.now();
-        let mut state = self.lock();
-        loop {
-            let chore = state.waiting.pop_front()?;
-            if chore.until > now {
-                return Some(chore);
+        let (mut taken, mut given_up) = (None, 0);
+        {
+            let mut state = self.lock();
+            while let Some((due, _)) = state.deferred.front()
+                && *due <= now
+                && let Some((_, chore)) = state.deferred.pop_front()
+            {
+                state.waiting.push_back(chore);
             }
+            while taken.is_none()
+                && let Some(chore) = state.waiting.pop_front()
+            {
+                if chore.until > now {
+                    taken = Some(chore);
+                } else {
+                    given_up += 1;
+                }
+            }
+        }
+        for _ in 0..given_up {
             let vote = Vote::Failed(Fault::unknown(FaultKind::Timeout, "given up"));
             self.observer.event(&Event::CleanedUp {
                 node: self.node.id(),
                 vote: &vote,
             });
         }
+        taken
     }
 
-    /// Ends the work, unless something came meanwhile.
-    fn ends(&self) -> bool {
+    /// Whether there is more to do, and when. Without, the work is ended.
+    fn rest(&self) -> Rest {
         let mut state = self.lock();
         if !state.waiting.is_empty() {
-            return false;
+            return Rest::None;
+        }
+        if let Some((due, _)) = state.deferred.front() {
+            return Rest::Until(*due);
         }
         state.worked = false;
         drop(state);
         self.emptied.notify_waiters();
-        true
+        Rest::Over
+    }
+
+    fn defer(&self, chore: Chore) {
+        let due = self.clock.now() + LONGEST_PAUSE;
+        self.lock().deferred.push_back((due, chore));
     }
 
     fn put_back(&self, failed: impl IntoIterator<Item = Chore>) {
@@ -222,6 +260,29 @@ impl Queue {
             state.waiting.push_front(chore);
         }
     }
+}
+
+/// What is left for a queue's task.
+enum Rest {
+    /// Something, at once.
+    None,
+    /// Something, from then on.
+    Until(Moment),
+    /// Nothing: the task ends.
+    Over,
+}
+
+/// Whether a fault is of the node or its connection, rather than an answer.
+const fn is_away(kind: FaultKind) -> bool {
+    matches!(
+        kind,
+        FaultKind::Refused
+            | FaultKind::Unreachable
+            | FaultKind::Timeout
+            | FaultKind::Disconnected
+            | FaultKind::Backlog
+            | FaultKind::Misconfigured
+    )
 }
 
 impl fmt::Debug for Chores {

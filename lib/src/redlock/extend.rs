@@ -7,7 +7,7 @@ use super::release::free_in;
 use super::{Holding, Inner, Redlock, fanout};
 use crate::clock::{Clock, Moment};
 use crate::core::command::Command;
-use crate::core::outcome::{Counts, ExtendOutcome, confirmed_for, confirmed_token};
+use crate::core::outcome::{Counts, ExtendOutcome, Grantees};
 use crate::core::quorum::{Fault, FaultKind, Reply, Vote};
 use crate::core::token::FencingToken;
 use crate::entropy;
@@ -50,7 +50,8 @@ impl Extension {
 impl Redlock {
     /// Adds `by` to what remains of the lease, up to the cluster's maximum.
     ///
-    /// A lock that has expired is not brought back. Nodes of a minority that lost
+    /// A lock that has expired is not brought back: [`Error::Lost`] if that is known
+    /// here, by the grant that was given, else [`Error::NotHeld`]. Nodes of a minority that lost
     /// the lock's key are given it again in the background. A failed extension
     /// releases nothing. Dropping the future lets the extension take its course.
     pub async fn extend(&self, held: impl Into<Holding>, by: Duration) -> Result<Extension, Error> {
@@ -60,9 +61,13 @@ impl Redlock {
         if !(shortest..=max_lease).contains(&by) {
             return Err(ConfigError::bounds("extension", by, shortest, max_lease).into());
         }
+        let held = held.into();
+        if held.is_over(inner.clock.now()) {
+            return Err(Error::Lost);
+        }
         Extend {
             inner,
-            held: held.into(),
+            held,
             started: inner.clock.now(),
             confirmed: Arc::default(),
         }
@@ -99,7 +104,7 @@ impl Extend<'_> {
         let mut votes: Vec<Option<Vote>> = vec![None; inner.nodes.len()];
         let settled = tokio::time::timeout(inner.settings.node_timeout, async {
             loop {
-                if let Some(outcome) = Counts::of(votes.iter().map(Option::as_ref)).extend() {
+                if let Some(outcome) = self.counts(&votes).extend() {
                     return outcome;
                 }
                 let (node, Reply { vote, .. }) = ballot.next().await;
@@ -111,8 +116,9 @@ impl Extend<'_> {
             for vote in votes.iter_mut().filter(|vote| vote.is_none()) {
                 *vote = Some(Vote::Failed(Fault::unknown(FaultKind::Timeout, "")));
             }
-            let counts = Counts::of(votes.iter().map(Option::as_ref));
-            counts.extend().unwrap_or(ExtendOutcome::Unavailable)
+            self.counts(&votes)
+                .extend()
+                .unwrap_or(ExtendOutcome::Unavailable)
         });
         if outcome == ExtendOutcome::Extended {
             self.extended(&votes)
@@ -121,12 +127,20 @@ impl Extend<'_> {
         }
     }
 
+    fn grantees(&self, votes: &[Option<Vote>]) -> Grantees {
+        Grantees::of(self.held.token, votes.iter().map(Option::as_ref))
+    }
+
+    fn counts(&self, votes: &[Option<Vote>]) -> Counts {
+        self.grantees(votes)
+            .counts(votes.iter().map(Option::as_ref))
+    }
+
     fn extended(&self, votes: &[Option<Vote>]) -> Result<Extension, Error> {
         let inner = self.inner;
-        let said = || votes.iter().map(Option::as_ref);
-        let nodes = inner.nodes.len();
-        let confirmed = confirmed_for(nodes, said()).unwrap_or_default();
-        let token = confirmed_token(nodes, said());
+        let grantees = self.grantees(votes);
+        let confirmed = grantees.confirmed_for(votes).unwrap_or_default();
+        let token = grantees.token();
         if let Some(token) = token {
             let expires = self.started + confirmed;
             let _ = self.confirmed.set(Confirmed { token, expires });

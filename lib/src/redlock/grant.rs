@@ -130,6 +130,15 @@ pub struct Holding {
     pub(super) validity: Option<Validity>,
 }
 
+impl Holding {
+    /// Whether this process knows that the lock may not be relied on any more.
+    pub(super) fn is_over(&self, now: Moment) -> bool {
+        self.validity
+            .as_ref()
+            .is_some_and(|validity| validity.until() <= now)
+    }
+}
+
 impl fmt::Debug for Holding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = &self.token;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::acquire::patience;
+use super::proposal::patience;
 use super::settling::Settling;
 use super::{Holding, Inner, Redlock, fanout};
 use crate::clock::Moment;
@@ -106,7 +106,8 @@ impl<'a> Release<'a> {
             }
             let (node, Reply { vote, .. }) = ballot.next().await;
             match vote {
-                Vote::Newer { token } if asks[node] < MAX_ASKS => {
+                // Where the grant is known, a newer one is none of ours to release.
+                Vote::Newer { token } if self.held.token.is_none() && asks[node] < MAX_ASKS => {
                     asks[node] += 1;
                     let again = self.command(token);
                     self.inner.nodes[node].submit(again, not_after, ballot.slot(node));

@@ -53,11 +53,15 @@ impl Settling {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let over = match vote {
             Vote::Released { token } => {
-                state.ended = state.ended.max(*token);
+                if self.held.token.is_none() {
+                    state.ended = state.ended.max(*token);
+                }
                 Some(token.unwrap_or(FencingToken::ZERO))
             }
             Vote::Newer { token } => {
-                state.ended = state.ended.max(Some(*token));
+                if self.held.token.is_none() {
+                    state.ended = state.ended.max(Some(*token));
+                }
                 Some(FencingToken::ZERO)
             }
             Vote::Failed(_) => None,

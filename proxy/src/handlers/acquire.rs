@@ -4,7 +4,7 @@
 //! future, which undoes what was begun. An orderly end of the proxy does the
 //! same, but answers.
 
-use everlock::{Error, Grant};
+use everlock::{AttemptCounter, Error, Grant};
 use hyper::StatusCode;
 
 use super::{refusal, softened};
@@ -13,7 +13,6 @@ use crate::api::{AcquireAnswer, AcquireRequest, Config, Fields, millis, millis_u
 use crate::app::App;
 use crate::identity::Identity;
 use crate::problem::{Kind, Problem};
-use crate::telemetry;
 use crate::verb::Verb;
 
 const DRAINING: &str = "this proxy is about to end: ask again";
@@ -30,7 +29,9 @@ pub(crate) async fn handle(
         return Ok(softened(answer, request.soft_fail));
     }
     let resource = app.resource(identity, &request.config.key);
-    let acquiring = app.redlock.acquire(resource, request.options());
+    let counter = AttemptCounter::default();
+    let options = request.options().count_attempts(counter.clone());
+    let acquiring = app.redlock.acquire(resource, options);
     let acquired = tokio::select! {
         biased;
         acquired = acquiring => Some(acquired),
@@ -40,7 +41,7 @@ pub(crate) async fn handle(
     match acquired {
         Some(Ok(grant)) => Ok(granted(request, &grant)),
         Some(Err(error)) => refused(request, &error),
-        None => Ok(drained(request)),
+        None => Ok(drained(request, counter.made())),
     }
 }
 
@@ -64,8 +65,7 @@ fn refused(request: AcquireRequest, error: &Error) -> Result<Answer, Problem> {
     Ok(softened(answer(refusal.status, &body), request.soft_fail))
 }
 
-fn drained(request: AcquireRequest) -> Answer {
-    let attempts = telemetry::attempts_of_the_last_cancelled();
+fn drained(request: AcquireRequest, attempts: u32) -> Answer {
     let body = failure(request.config, attempts, DRAINING);
     let mut answer = answer(StatusCode::SERVICE_UNAVAILABLE, &body);
     answer.close = true;

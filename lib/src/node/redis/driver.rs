@@ -118,6 +118,7 @@ impl Driver {
             };
             // Serving => Dialling
             let End::Broken(fault) = end else { return };
+            self.seat.leave();
             self.seat.observer.event(&Event::NodeDown {
                 node: &self.id,
                 fault: &fault,

@@ -80,6 +80,11 @@ impl Seat {
             .get_or_insert_with(|| cluster.clone());
     }
 
+    /// The connection is gone, and may be made to another server.
+    pub(super) fn leave(&self) {
+        self.membership.lock().runs[self.index] = None;
+    }
+
     /// Takes the server for this seat; or says which other seat has it.
     pub(super) fn claim(&self, run_id: &str) -> Result<(), usize> {
         let mut state = self.membership.lock();

@@ -31,6 +31,8 @@ const MAX_BATCH: usize = 128;
 const TICK: Duration = Duration::from_millis(250);
 /// Quiet connections are used this often, so that a dead one is noticed, and a
 /// server's idle timeout never strikes.
+/// Settings may change while a server runs, its persistence above all.
+const REJUDGE_TICKS: u32 = 20;
 const HEARTBEAT_TICKS: u32 = 4;
 
 /// A command that was sent.
@@ -57,6 +59,9 @@ pub(super) struct Service<'a> {
     commands_in_flight: usize,
     next_number: u64,
     quiet_ticks: u32,
+    ticks: u32,
+    /// What was told of the server last, so that only news are told.
+    announced: Option<Vec<String>>,
     /// Why commands can't be served although the server answers.
     refused: Option<Fault>,
     /// Whether the marker must be judged (again).
@@ -75,6 +80,8 @@ impl<'a> Service<'a> {
             commands_in_flight: 0,
             next_number: 0,
             quiet_ticks: 0,
+            ticks: 0,
+            announced: None,
             refused: None,
             judge: true,
             asked: Vec::new(),
@@ -104,6 +111,8 @@ impl<'a> Service<'a> {
                 Some(returned) = self.in_flight.next(), if !self.in_flight.is_empty() => {
                     self.take_back(returned).await?;
                 }
+                // Before the jobs, which may never end.
+                _ = ticks.tick() => self.tick().await?,
                 job = self.driver.jobs.recv(), if may_send => match job {
                     Some(job) => {
                         let batch = self.gather(job);
@@ -114,7 +123,6 @@ impl<'a> Service<'a> {
                     }
                     None => return Ok(()),
                 },
-                _ = ticks.tick() => self.tick().await?,
             }
         }
     }
@@ -256,7 +264,8 @@ impl<'a> Service<'a> {
             ));
         }
         let waiting = !self.in_flight.is_empty();
-        if self.judge && !waiting {
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.judge || self.ticks.is_multiple_of(REJUDGE_TICKS) {
             self.judge().await?;
         }
         self.quiet_ticks += 1;
@@ -308,7 +317,7 @@ impl<'a> Service<'a> {
                 Ok(Judged::Serving(info))
             }
             Admission::Guard(info) => {
-                let started = Some(facts.started(state.time));
+                let started = facts.started(state.time);
                 let durable = facts.survives_restart();
                 let command = MarkerCommand::Guard {
                     cluster: info.clone(),
@@ -325,17 +334,22 @@ impl<'a> Service<'a> {
         }
     }
 
-    fn announce(&self, state: &MarkerState) {
+    /// Tells that the node is up, unless that is known, and that it is guarded.
+    fn announce(&mut self, state: &MarkerState) {
         let (node, observer) = (&self.driver.id, &self.driver.seat.observer);
         let facts = &self.link.facts;
         let warnings = facts.warnings();
-        observer.event(&Event::NodeUp {
-            node,
-            version: &facts.version,
-            warnings: &warnings,
-        });
         let from = state.marker.as_ref().map(|marker| marker.voting_from);
-        if let Some(from) = from.filter(|from| *from > state.time) {
+        let guarded = from.filter(|from| *from > state.time);
+        if self.announced.as_ref() != Some(&warnings) {
+            observer.event(&Event::NodeUp {
+                node,
+                version: &facts.version,
+                warnings: &warnings,
+            });
+            self.announced = Some(warnings);
+        }
+        if let Some(from) = guarded {
             let remaining = Some(from.saturating_since(state.time));
             observer.event(&Event::NodeGuarded { node, remaining });
         }

@@ -31,6 +31,10 @@ if fence then floor = math.max(floor, tonumber(string.sub(fence, 1, 16))) end
 if token <= floor then return {now, 'stale', floor} end
 if token > now + max_lease * 1000 then return {now, 'ahead'} end
 
+-- A later attempt of this call rests on the grant: this request is late.
+local latest = granted_to == owner and string.match(shares, call .. ':(%d+)')
+if latest and tonumber(latest) > tonumber(ARGV[8]) then return {now, 'stale', floor} end
+
 if holder and granted_to == owner and string.match(shares, '^(%x+):%d+$') ~= call then
   -- Another call of this owner rests on the grant too: this one joins it. Each
   -- call's undo takes back its own share; beyond four the grant is pinned.

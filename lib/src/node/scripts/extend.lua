@@ -16,4 +16,8 @@ if holder ~= ARGV[2] then return {now, 'held', left, grant} end
 left = math.max(left, 0)
 local target = math.max(left, math.min(left + tonumber(ARGV[3]), max_lease))
 redis.call('PEXPIRE', KEYS[3], target)
+-- A lock that is extended for very long must not outlive its fence.
+if fence and now > tonumber(string.sub(fence, 1, 16)) + 43200000000 then
+  redis.call('PEXPIRE', KEYS[4], 86402000)
+end
 return {now, 'extended', grant, target}

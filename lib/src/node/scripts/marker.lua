@@ -56,8 +56,9 @@ elseif verb == 'activate' then
   end
 elseif verb == 'guard' then
   local why = bar()
-  if why == 'unmarked' then
+  if why == 'unmarked' or why == 'prepared' then
     -- The marker may have gone long after the server's start: the loss may be now.
+    -- One that was only prepared says nothing of the cluster.
     name_cluster()
     local from = now + ARGV[7] * 1000
     write('active', '', from, from)
@@ -67,7 +68,10 @@ elseif verb == 'guard' then
     redis.call('HSET', key, 'run', run)
   else
     local loss = now
-    if why == 'restarted' and ARGV[3] ~= '' then loss = math.min(now, tonumber(ARGV[3])) end
+    if why == 'restarted' and ARGV[3] ~= '' then
+      -- By its start, but not before the node was last seen.
+      loss = math.min(now, math.max(tonumber(ARGV[3]), tonumber(mark[6])))
+    end
     -- A later witness never prolongs a guard, and none is longer than any lease.
     local longest = now + max_lease * 1000
     local from = math.min(math.max(loss + max_lease * 1000, voting_from), longest)
