@@ -21,6 +21,7 @@ pub(crate) async fn handle(
     app: &App,
     identity: &Identity,
     fields: &Fields,
+    attempts: &AttemptCounter,
 ) -> Result<Answer, Problem> {
     let request = AcquireRequest::read(fields, &app.limits, app.max_lease())?;
     if app.is_draining() {
@@ -29,8 +30,7 @@ pub(crate) async fn handle(
         return Ok(softened(answer, request.soft_fail));
     }
     let resource = app.resource(identity, &request.config.key);
-    let counter = AttemptCounter::default();
-    let options = request.options().count_attempts(counter.clone());
+    let options = request.options().count_attempts(attempts.clone());
     let acquiring = app.redlock.acquire(resource, options);
     let acquired = tokio::select! {
         biased;
@@ -41,7 +41,7 @@ pub(crate) async fn handle(
     match acquired {
         Some(Ok(grant)) => Ok(granted(request, &grant)),
         Some(Err(error)) => refused(request, &error),
-        None => Ok(drained(request, counter.made())),
+        None => Ok(drained(request, attempts.made())),
     }
 }
 

@@ -3,14 +3,13 @@
 //! It holds no key and no uuid: a key may name a customer, and whoever knows
 //! the uuid can release the lock.
 
+use everlock::AttemptCounter;
 use everlock::clock::{Clock as _, Moment, SystemClock};
 use hyper::Method;
 use hyper::header::HeaderValue;
 
 use crate::answer::Answer;
 use crate::router::Route;
-use crate::telemetry;
-use crate::verb::Verb;
 
 /// The status that nginx gives a request whose client has gone.
 const CLIENT_GONE: u16 = 499;
@@ -20,6 +19,8 @@ pub(super) struct AccessLog {
     route: Option<Route>,
     id: HeaderValue,
     started: Moment,
+    /// Attempts of an acquire, which may be abandoned at any time.
+    pub(super) attempts: AttemptCounter,
     ended: bool,
 }
 
@@ -30,6 +31,7 @@ impl AccessLog {
             route,
             id: id.clone(),
             started: SystemClock.now(),
+            attempts: AttemptCounter::default(),
             ended: false,
         }
     }
@@ -76,8 +78,7 @@ impl AccessLog {
 impl Drop for AccessLog {
     fn drop(&mut self) {
         if !self.ended {
-            let acquires = self.route == Some(Route::Lock(Verb::Acquire));
-            let attempts = acquires.then(telemetry::attempts_of_the_last_cancelled);
+            let attempts = Some(self.attempts.made());
             self.write(CLIENT_GONE, attempts.filter(|attempts| *attempts > 0));
         }
     }

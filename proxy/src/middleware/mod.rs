@@ -9,6 +9,7 @@ mod identity;
 mod limits;
 mod request_id;
 
+use everlock::AttemptCounter;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
@@ -31,7 +32,7 @@ pub(crate) async fn handle(app: &App, request: Request<Incoming>) -> Response<Fu
     let id = request_id::of(&parts.headers);
     let route = router::find(parts.uri.path());
     let mut log = AccessLog::begin(&parts.method, route, &id);
-    let answer = match respond(app, &parts, &mut body, route).await {
+    let answer = match respond(app, &parts, &mut body, route, &log.attempts).await {
         Ok(answer) => answer,
         Err(problem) => {
             body::discard(&mut body, &parts.headers).await;
@@ -54,6 +55,7 @@ async fn respond(
     parts: &Parts,
     body: &mut Incoming,
     route: Option<Route>,
+    attempts: &AttemptCounter,
 ) -> Result<Answer, Problem> {
     hygiene::check(parts)?;
     let nowhere = || Problem::new(Kind::NoSuchRoute, "there is nothing at this path");
@@ -62,7 +64,7 @@ async fn respond(
     match route {
         Route::Healthz => Ok(handlers::health::alive()),
         Route::Readyz => Ok(handlers::health::ready(app).await),
-        Route::Lock(verb) => lock(app, parts, body, verb).await,
+        Route::Lock(verb) => lock(app, parts, body, verb, attempts).await,
     }
 }
 
@@ -71,6 +73,7 @@ async fn lock(
     parts: &Parts,
     body: &mut Incoming,
     verb: Verb,
+    attempts: &AttemptCounter,
 ) -> Result<Answer, Problem> {
     let identity = identity::resolve(app, &parts.headers).await?;
     body::check_type(&parts.headers)?;
@@ -78,7 +81,7 @@ async fn lock(
     match verb {
         Verb::Acquire => {
             let _seat = limits::seat(app)?;
-            handlers::acquire::handle(app, &identity, &fields).await
+            handlers::acquire::handle(app, &identity, &fields, attempts).await
         }
         Verb::Extend => handlers::extend::handle(app, &identity, &fields).await,
         Verb::Release => handlers::release::handle(app, &identity, &fields).await,
