@@ -305,37 +305,51 @@ mod tests {
         assert_eq!(counts.extend(), Some(ExtendOutcome::Unavailable));
     }
 
-    fn extended(token: u64, millis: u64) -> Option<Vote> {
+    fn extended(token: u64, millis: u64) -> Vote {
         let remaining = Duration::from_millis(millis);
-        Some(Vote::Extended {
+        Vote::Extended {
             token: Some(FencingToken::new(token)),
             remaining,
-        })
+        }
     }
 
     #[test]
     fn a_quorum_relies_on_its_shortest_member() {
         let votes = [
-            extended(7, 900),
+            Some(extended(7, 900)),
             None,
-            extended(7, 100),
-            extended(7, 500),
-            extended(7, 700),
+            Some(extended(7, 100)),
+            Some(extended(7, 500)),
+            Some(extended(7, 700)),
         ];
         let all = Grantees::of(None, votes.iter().map(Option::as_ref));
         assert_eq!(all.confirmed_for(&votes), Some(Duration::from_millis(500)));
-        let few = [extended(7, 900), None, extended(7, 100), None, None];
+        let few = [
+            Some(extended(7, 900)),
+            None,
+            Some(extended(7, 100)),
+            None,
+            None,
+        ];
         assert_eq!(all.confirmed_for(&few), None);
     }
 
     #[test]
     fn grants_of_other_calls_do_not_count() {
-        let votes = [extended(7, 900), extended(8, 900), Some(Vote::Absent)];
+        let votes = [
+            Some(extended(7, 900)),
+            Some(extended(8, 900)),
+            Some(Vote::Absent),
+        ];
         let ours = Grantees::of(Some(FencingToken::new(7)), votes.iter().map(Option::as_ref));
         let counts = ours.counts(votes.iter().map(Option::as_ref));
         assert_eq!((counts.done, counts.other, counts.absent), (1, 1, 1));
         assert_eq!(counts.extend(), Some(ExtendOutcome::NotHeld));
-        let votes = [extended(7, 900), extended(8, 900), extended(8, 800)];
+        let votes = [
+            Some(extended(7, 900)),
+            Some(extended(8, 900)),
+            Some(extended(8, 800)),
+        ];
         let most = Grantees::of(None, votes.iter().map(Option::as_ref));
         assert_eq!(most.token(), Some(FencingToken::new(8)));
         assert_eq!(most.confirmed_for(&votes), Some(Duration::from_millis(800)));
