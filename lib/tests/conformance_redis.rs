@@ -8,8 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use everlock::Vote;
 use everlock::node::Node;
-use everlock::node::conformance::{Subject, Waiting, redis_node};
+use everlock::node::conformance::{Subject, Waiting, cluster, open, redis_node, submit};
+use everlock::protocol::{Command, MarkerCommand};
 use everlock_testkit::RedisServer;
 
 struct Redis {
@@ -48,3 +50,22 @@ fn redis(durable: bool) -> Redis {
 }
 
 everlock::node_conformance!(redis);
+
+#[tokio::test]
+async fn a_guard_counts_from_the_moment_it_is_set_whatever_was_read_before() {
+    // A node keeps what its marker said for a second, so as to read it less often.
+    let max_lease = Duration::from_secs(30);
+    let subject = redis(false);
+    let node = subject.node();
+    open(&*node, max_lease, false).await;
+    assert_eq!(submit(&*node, Command::Ping).await.vote, Vote::Pong);
+    subject.server.command(&["DEL", "everlock~marker"]);
+    let guard = MarkerCommand::Guard {
+        cluster: cluster(max_lease),
+        started: None,
+        durable: false,
+    };
+    node.mark(guard).await.unwrap();
+    let vote = submit(&*node, Command::Ping).await.vote;
+    assert!(matches!(vote, Vote::Guarded { .. }), "{vote:?}");
+}

@@ -18,7 +18,7 @@ use everlock::node::faulty::{Mishap, Odds};
 use everlock::protocol::Command;
 use everlock::{AcquireOptions, Error, FaultKind, Redlock};
 use everlock_testkit::{FaultProxy, Flow, RedisCluster, eventually};
-use support::redis::{client, locks_left};
+use support::redis::{client, locks_left, locks_on};
 use support::{Dice, World, once};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -333,4 +333,58 @@ async fn whatever_is_lost_or_late_nothing_is_left_and_nobody_overlaps() {
         assert_eq!(world.left(), 0, "seed {seed}: {:?}", world.holders("r"));
     }
     assert!(mishaps > 1_000 && granted > 200, "{mishaps}, {granted}");
+}
+
+#[tokio::test]
+async fn a_slow_node_is_told_all_that_the_others_have_decided_without_it() {
+    // More than fit on its way at once: the rest waits when its callers have gone.
+    const LOCKS: usize = 1_500;
+    let cluster = RedisCluster::start(3);
+    let slow = FaultProxy::in_front_of(&cluster[2]).await;
+    let mut urls = cluster.urls();
+    urls[2] = slow.url();
+    let builder = Redlock::builder().node_urls(urls);
+    let builder = builder.initialise(Some(MAX_LEASE));
+    // Long enough for a busy machine to send what waited.
+    let builder = builder.node_timeout(3 * SECOND);
+    let client = builder.connect().await.unwrap();
+    slow.replies(Flow::Delay(Duration::from_millis(400)));
+    let mut acquiring = tokio::task::JoinSet::new();
+    for number in 0..LOCKS {
+        let client = client.clone();
+        acquiring.spawn(async move { client.acquire(format!("r{number}"), attempt()).await });
+    }
+    for grant in acquiring.join_all().await {
+        grant.unwrap();
+    }
+    let on_slow = || locks_on(&cluster[2]).len();
+    let told = eventually(2 * SECOND, || async { on_slow() == LOCKS });
+    assert!(told.await, "{} of {LOCKS}", on_slow());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repair_that_arrives_after_the_release_is_refused() {
+    // One node never got the grant. The extension has it repaired, the repair is
+    // slow, and the release overtakes it.
+    let world = World::of(3).await;
+    let client = world.client(1).await;
+    let mut acquires = 0;
+    world.faulty[2].plan(move |command| {
+        matches!(command, Command::Acquire { .. }).then(|| {
+            acquires += 1;
+            if acquires == 1 {
+                Mishap::Refused(FaultKind::Refused)
+            } else {
+                Mishap::RequestDelayed(2 * SECOND)
+            }
+        })
+    });
+    let grant = client.acquire("r", once()).await.unwrap();
+    assert_eq!(world.held_by("r", grant.owner()), 2);
+    client.extend(&grant, SECOND).await.unwrap();
+    client.release(&grant).await.unwrap();
+    assert!(client.drained(SECOND).await);
+    assert_eq!(world.faulty[2].mishaps(), 2, "the repair is on its way");
+    tokio::time::sleep(10 * SECOND).await;
+    assert_eq!(world.left(), 0, "{:?}", world.holders("r"));
 }
