@@ -63,7 +63,11 @@ async fn nothing_left(cluster: &RedisCluster) {
 }
 
 /// Error lines of every class, and how they count.
-const LINES: [(&str, FaultKind); 16] = [
+const LINES: [(&str, FaultKind); 17] = [
+    (
+        "-ERR The user executing the script can't run this command or subcommand",
+        FaultKind::NoPermission,
+    ),
     (
         "-LOADING Redis is loading the dataset in memory",
         FaultKind::Loading,

@@ -128,6 +128,10 @@ fn open(url: &str, tls: &NodeTls) -> redis::RedisResult<Client> {
         client.get_connection_info().addr(),
         ConnectionAddr::TcpTls { .. }
     );
+    if is_tls {
+        // An application may have chosen a provider of cryptography of its own.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
     if !is_tls || (tls.ca.is_none() && tls.identity.is_none()) {
         return Ok(client);
     }

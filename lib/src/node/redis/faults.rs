@@ -21,6 +21,9 @@ const CODES: [(&str, FaultKind); 10] = [
     ("CLUSTERDOWN", FaultKind::Misconfigured),
 ];
 
+/// What Redis 7 says in place of NOPERM where a script's command is not permitted.
+const SCRIPT_NOT_PERMITTED: &str = "can't run this command or subcommand";
+
 /// A fault of a command that was sent: it may have been done.
 pub(super) fn of_reply(error: &RedisError) -> Fault {
     Fault::unknown(kind(error), detail(error))
@@ -56,6 +59,9 @@ fn kind(error: &RedisError) -> FaultKind {
         .find(|(code, _)| text.contains(&format!("-{code} ")))
     {
         return *kind;
+    }
+    if text.contains(SCRIPT_NOT_PERMITTED) {
+        return FaultKind::NoPermission;
     }
     match error.kind() {
         redis::ErrorKind::AuthenticationFailed => FaultKind::NotAuthenticated,
