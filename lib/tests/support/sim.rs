@@ -84,6 +84,8 @@ pub(crate) struct Terms {
     pub(crate) resources: u64,
     /// In parts of a thousand messages, one for each of `sim_weather::MISHAPS`.
     pub(crate) odds: [u64; 7],
+    /// No message that meets no mishap takes longer, in milliseconds.
+    pub(crate) latency: u64,
     /// Which of `sim_weather::SPELLS` nodes may meet.
     pub(crate) spells: Vec<usize>,
     pub(crate) cancels: bool,
@@ -101,7 +103,8 @@ impl Terms {
         let mut odds = [0; 7];
         for odd in &mut odds {
             if dice.one_in(3) {
-                *odd = dice.below(60);
+                // Mostly a few, now and then many.
+                *odd = dice.below(if dice.one_in(5) { 250 } else { 60 });
             }
         }
         let all = 0..sim_weather::SPELLS.len();
@@ -111,6 +114,7 @@ impl Terms {
             clients: 2 + dice.index(3),
             resources: 1 + dice.below(2),
             odds,
+            latency: [0, 5, 30][dice.index(3)],
             spells: all.filter(|_| dice.one_in(3)).collect(),
             cancels: dice.one_in(2),
             pauses: dice.one_in(3),

@@ -66,7 +66,12 @@ fn usual_weather(node: &SimNode, faulty: &FaultyNode, dice: &Dice) {
             }
             at -= share;
         }
-        None
+        // Otherwise it takes its usual time, so that requests cross.
+        let usual = notes.terms.latency;
+        (usual > 0).then(|| {
+            let takes = Duration::from_micros(dice.below(usual * 1_000));
+            mishap(if dice.one_in(2) { 5 } else { 6 }, takes)
+        })
     });
 }
 

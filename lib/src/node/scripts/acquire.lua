@@ -13,8 +13,7 @@
 local owner, lease, call, token = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 if lease > max_lease then return {now, 'too-long', max_lease} end
 
-local seen = redis.call('MGET', KEYS[3], KEYS[4])
-local holder, fence = seen[1], seen[2]
+local holder, fence = seen[3], seen[4]
 local granted_to, shares
 if holder and fence then
   local length = tonumber(string.sub(fence, 35, 37))

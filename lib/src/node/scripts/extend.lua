@@ -3,8 +3,7 @@
 -- ARGV[2]  owner  ARGV[3] milliseconds to add
 -- extended token ttl | held ttl token | absent | why this node may not vote
 
-local seen = redis.call('MGET', KEYS[3], KEYS[4])
-local holder, fence = seen[1], seen[2]
+local holder, fence = seen[3], seen[4]
 if not holder then return {now, 'absent'} end
 local grant = 0
 if fence and string.sub(fence, 39, 38 + tonumber(string.sub(fence, 35, 37))) == holder then

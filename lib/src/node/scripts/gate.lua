@@ -2,13 +2,16 @@
 -- KEYS[1]  the gate: what the marker said less than a second ago, in one string
 -- KEYS[2]  the node's marker, a hash
 -- ARGV[1]  the run id of the server at the other end of this connection
--- Gives  now (microseconds), max_lease (milliseconds), floor_base (microseconds:
--- the floor of a resource that has none). Replies are arrays: the node's clock
--- in microseconds or 0, a word, its numbers. Numbers stay below 2^53.
+-- Gives  seen (the keys' values), now (microseconds), max_lease (milliseconds),
+-- floor_base (microseconds: the floor of a resource that has none). Replies are
+-- arrays: the node's clock in microseconds or 0, a word, its numbers. Numbers
+-- stay below 2^53.
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local gate = redis.call('GET', KEYS[1])
+-- One look at all keys; the marker, which is no string, shows as absent.
+local seen = redis.call('MGET', unpack(KEYS))
+local gate = seen[1]
 local max_lease, floor_base
 
 -- The gate: run id, high-water mark (16 digits), floor base (16 digits), maximum
