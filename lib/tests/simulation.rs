@@ -29,8 +29,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use support::sim::{Outcome, Without, run};
 use support::sim_weather::{MISHAPS, SPELLS};
 
-/// About ten seconds on two idle cores, unoptimised.
-const SEEDS: u64 = 3_000;
+/// Ten to twenty seconds on two cores, unoptimised.
+const SEEDS: u64 = 4_000;
 
 fn number_in(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
