@@ -150,6 +150,7 @@ impl Queue {
                     Rest::Until(next) => {
                         let pause = next.saturating_since(self.clock.now());
                         tokio::select! {
+                            biased;
                             () = tokio::time::sleep(pause) => {}
                             () = self.added.notified() => {}
                         }
@@ -159,6 +160,7 @@ impl Queue {
                 continue;
             }
             let answered = tokio::select! {
+                biased;
                 answered = tokio::time::timeout(ANSWER_TIME, ballot.next()) => answered,
                 () = self.added.notified(), if told.len() < window => continue,
             };

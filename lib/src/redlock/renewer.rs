@@ -54,6 +54,7 @@ pub(super) async fn renew(
             }
         };
         tokio::select! {
+            biased;
             extended = &mut extending, if under_way => {
                 under_way = false;
                 let result = match extended {
