@@ -138,9 +138,7 @@ async fn a_restart_that_loses_nothing_rejoins_at_once() {
 #[tokio::test]
 async fn guarded_nodes_neither_grant_nor_extend_nor_count_but_release() {
     // Two of three keep their data through a restart that counts as a loss.
-    let cluster = RedisCluster::start_with(3, |_, node| {
-        node.durable().config("appendfsync", "everysec")
-    });
+    let cluster = RedisCluster::start_with(3, |_, node| node.durable().config("appendfsync", "no"));
     let client = client(&cluster, LONG).await;
     let grant = client.acquire("r", lease(LONG)).await.unwrap();
     let held = || async { cluster.count("r", grant.owner().as_str()) == 3 };

@@ -223,7 +223,8 @@ async fn logs_are_json_if_asked_for_and_never_hold_a_key_or_a_uuid() {
     client.get("/canary-path?canary-query").await;
     client.release("canary-key", "canary-uuid").await;
     proxy
-        .wait_for_line(|line| line.contains("/lock/release"), soon)
+        // In the log, that is: the banner names the path as well.
+        .wait_for_line(|line| line.contains(r#""route":"/lock/release""#), soon)
         .await;
     let log = proxy.stderr();
     assert!(
