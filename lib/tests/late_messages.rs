@@ -17,7 +17,7 @@ use std::time::Duration;
 use everlock::node::faulty::{Mishap, Odds};
 use everlock::protocol::Command;
 use everlock::{AcquireOptions, Error, FaultKind, Redlock};
-use everlock_testkit::{FaultProxy, Flow, RedisCluster, eventually};
+use everlock_testkit::{FaultProxy, Flow, RedisCluster, SETTLED, eventually};
 use support::redis::{client, locks_left, locks_on};
 use support::{Dice, World, once};
 
@@ -88,14 +88,14 @@ async fn stopped_for(longer: Duration) {
     for node in [0, 2, 4] {
         cluster.resume(node);
     }
-    let cleared = eventually(SECOND, || async { late(&cluster).is_empty() });
+    let cleared = eventually(SETTLED, || async { late(&cluster).is_empty() });
     assert!(cleared.await, "left: {:?}", late(&cluster).len());
     // Nothing comes later either, and the others can go on.
     tokio::time::sleep(SECOND).await;
     assert_eq!(late(&cluster), Vec::<String>::new());
     stop.store(true, Ordering::Relaxed);
     assert!(traffic.await.unwrap() > 10, "traffic went on");
-    let cleared = eventually(SECOND, || async { locks_left(&cluster).is_empty() });
+    let cleared = eventually(SETTLED, || async { locks_left(&cluster).is_empty() });
     assert!(cleared.await, "left: {:?}", locks_left(&cluster));
     for name in ["late-0-0", "late-3-249"] {
         let grant = failing.acquire(name, attempt()).await.unwrap();
@@ -127,7 +127,7 @@ async fn a_stopped_minority_keeps_nothing_of_locks_that_came_and_went() {
     }
     cluster.resume(1);
     cluster.resume(3);
-    let cleared = eventually(SECOND, || async { locks_left(&cluster).is_empty() });
+    let cleared = eventually(SETTLED, || async { locks_left(&cluster).is_empty() });
     assert!(cleared.await, "left: {:?}", locks_left(&cluster));
     tokio::time::sleep(SECOND).await;
     assert_eq!(locks_left(&cluster), Vec::<String>::new());
@@ -153,7 +153,7 @@ async fn a_network_that_stalls_and_heals_brings_nothing_back() {
         for proxy in &proxies {
             proxy.heal().await;
         }
-        let cleared = eventually(SECOND, || async { late(&cluster).is_empty() });
+        let cleared = eventually(SETTLED, || async { late(&cluster).is_empty() });
         assert!(cleared.await, "left: {:?}", late(&cluster));
         tokio::time::sleep(SECOND).await;
         assert_eq!(late(&cluster), Vec::<String>::new());

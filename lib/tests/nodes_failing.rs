@@ -13,7 +13,7 @@ mod support;
 use std::time::Duration;
 
 use everlock::{AcquireOptions, Error, FaultKind, NodeId, Redlock, Vote};
-use everlock_testkit::{Door, FaultProxy, Flow, RedisCluster, eventually};
+use everlock_testkit::{Door, FaultProxy, Flow, RedisCluster, SETTLED, eventually};
 use support::redis::{client, locks_left};
 use tokio::time::Instant;
 
@@ -145,7 +145,7 @@ async fn gone_and_back(
     let client = &network.client;
     let held = client.acquire("held", attempt()).await.unwrap();
     let everywhere = || async { network.cluster.count("held", held.owner().as_str()) == 5 };
-    assert!(eventually(SECOND, everywhere).await);
+    assert!(eventually(SETTLED, everywhere).await);
     gone(network, 0).await;
     gone(network, 1).await;
     for round in 0..5 {
@@ -286,7 +286,7 @@ async fn undos_that_wait_for_dead_nodes_reach_them_when_they_are_back() {
         acquiring.spawn(async move { client.acquire(format!("r{number}"), options).await });
     }
     // The grants arrive; then the nodes are gone before the undos do.
-    let granted = eventually(SECOND, || async {
+    let granted = eventually(SETTLED, || async {
         locks_left(&network.cluster).len() == 250
     });
     assert!(granted.await, "{}", locks_left(&network.cluster).len());

@@ -14,7 +14,7 @@ mod support;
 use std::time::Duration;
 
 use everlock::{AcquireOptions, Error, Fault, FaultKind, NodeId, Redlock, Vote};
-use everlock_testkit::{RedisCluster, RedisServer, eventually};
+use everlock_testkit::{RedisCluster, RedisServer, SETTLED, eventually};
 use support::redis::{client, locks_left, locks_on};
 use tokio::time::Instant;
 
@@ -82,7 +82,7 @@ async fn a_fault_of(
     let client = client(&cluster, MAX_LEASE).await;
     let held = client.acquire("held", attempt()).await.unwrap();
     let everywhere = || async { cluster.count("held", held.owner().as_str()) == 3 };
-    assert!(eventually(SECOND, everywhere).await);
+    assert!(eventually(SETTLED, everywhere).await);
     worsen(&cluster[0]).await;
     for round in 0..3 {
         full_turn(&client, &format!("r{round}")).await;
@@ -100,7 +100,7 @@ async fn a_fault_of(
         extended.unwrap();
         client.release(&held).await.unwrap();
         let gone = || async { cluster.count("held", held.owner().as_str()) == 0 };
-        assert!(eventually(SECOND, gone).await, "full nodes release");
+        assert!(eventually(SETTLED, gone).await, "full nodes release");
     }
     for error in errors {
         assert_eq!(faults(&error).map(|fault| fault.kind), [kind; 2], "{error}");
@@ -241,7 +241,7 @@ async fn scripts_that_a_server_forgot_are_taught_within_the_call() {
         let grant = client.acquire("r", attempt()).await.unwrap();
         assert_eq!(grant.attempts(), 1);
         let everywhere = || async { cluster.count("r", grant.owner().as_str()) == 5 };
-        assert!(eventually(SECOND, everywhere).await, "round {round}");
+        assert!(eventually(SETTLED, everywhere).await, "round {round}");
         forget();
         client.extend(&grant, SECOND).await.unwrap();
         forget();

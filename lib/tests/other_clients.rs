@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use deadpool_redis::{Config, Pool, PoolConfig, Runtime};
 use everlock::{AcquireOptions, Error, Grant, OwnerId, Redlock, Resource, Vote};
-use everlock_testkit::{RedisCluster, eventually};
+use everlock_testkit::{RedisCluster, SETTLED, eventually};
 use rslock::LockManager;
 use support::redis::{client, locks_left};
 use uuid::Uuid;
@@ -38,7 +38,7 @@ fn other_client(cluster: &RedisCluster) -> LockManager {
 async fn everywhere(cluster: &RedisCluster, grant: &Grant) {
     let (key, owner) = (grant.resource().as_str(), grant.owner().as_str());
     let held = || async { cluster.count(key, owner) == cluster.len() };
-    assert!(eventually(SECOND, held).await);
+    assert!(eventually(SETTLED, held).await);
 }
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn our_lock_excludes_another_redlock_client_until_it_is_released() {
     everywhere(&cluster, &grant).await;
     ours.extend(&grant, SECOND).await.unwrap();
     ours.release(&grant).await.unwrap();
-    assert!(eventually(SECOND, || async { locks_left(&cluster).is_empty() }).await);
+    assert!(eventually(SETTLED, || async { locks_left(&cluster).is_empty() }).await);
     let lock = other.lock("r", LEASE).await.unwrap();
     other.unlock(&lock).await;
 }
@@ -63,7 +63,7 @@ async fn another_redlock_clients_lock_excludes_ours_until_it_is_released() {
     let (ours, other) = (client(&cluster, MAX_LEASE).await, other_client(&cluster));
     let before = ours.acquire("r", attempt()).await.unwrap();
     ours.release(&before).await.unwrap();
-    assert!(eventually(SECOND, || async { locks_left(&cluster).is_empty() }).await);
+    assert!(eventually(SETTLED, || async { locks_left(&cluster).is_empty() }).await);
     let lock = other.lock("r", LEASE).await.unwrap();
     let error = ours.acquire("r", attempt()).await.unwrap_err();
     let Error::Contended {
@@ -134,7 +134,7 @@ async fn rivals_of_both_kinds_never_hold_the_lock_at_once() {
     while let Some(done) = rivals.join_next().await {
         done.unwrap();
     }
-    assert!(eventually(SECOND, || async { locks_left(&cluster).is_empty() }).await);
+    assert!(eventually(SETTLED, || async { locks_left(&cluster).is_empty() }).await);
 }
 
 #[tokio::test]
@@ -188,7 +188,7 @@ async fn who_knows_the_value_of_a_plain_lock_can_extend_and_release_it() {
     assert_eq!(extended.token(), None, "no grant of ours");
     assert!(extended.remaining() > 20 * SECOND);
     ours.release(held).await.unwrap();
-    assert!(eventually(SECOND, || async { locks_left(&cluster).is_empty() }).await);
+    assert!(eventually(SETTLED, || async { locks_left(&cluster).is_empty() }).await);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use everlock::observer::{Event, Observer};
 use everlock::{AcquireOptions, ConfigError, Error, Redlock, Vote};
-use everlock_testkit::{RedisCluster, RedisServer, eventually};
+use everlock_testkit::{RedisCluster, RedisServer, SETTLED, eventually};
 use tokio::time::Instant;
 
 use support::redis::{builder, client, locks_left, operator, refusal};
@@ -46,7 +46,7 @@ async fn a_forgetful_node_does_not_make_a_second_holder(forget: impl Fn(&RedisSe
     );
     let grant = first.acquire("r", lease(MAX_LEASE)).await.unwrap();
     let held = || async { cluster.count("r", grant.owner().as_str()) == 3 };
-    assert!(eventually(SECOND, held).await);
+    assert!(eventually(SETTLED, held).await);
     cluster[2].command(&["DEL", "r"]);
     forget(&cluster[0]);
     let lost_at = Instant::now();
@@ -110,7 +110,7 @@ async fn a_guarded_minority_stops_nobody() {
         client.release(&grant).await.unwrap();
         assert!(started.elapsed() < SECOND, "{:?}", started.elapsed());
     }
-    let cleared = eventually(SECOND, || async { locks_left(&cluster).is_empty() });
+    let cleared = eventually(SETTLED, || async { locks_left(&cluster).is_empty() });
     assert!(cleared.await, "{:?}", locks_left(&cluster));
 }
 
@@ -120,7 +120,7 @@ async fn a_restart_that_loses_nothing_rejoins_at_once() {
     let client = client(&cluster, LONG).await;
     let grant = client.acquire("r", lease(LONG)).await.unwrap();
     let held = || async { cluster.count("r", grant.owner().as_str()) == 3 };
-    assert!(eventually(SECOND, held).await);
+    assert!(eventually(SETTLED, held).await);
     for node in 0..3 {
         cluster.restart(node);
         assert!(voting(&client, 3, 2 * SECOND).await, "node {node}");
@@ -142,7 +142,7 @@ async fn guarded_nodes_neither_grant_nor_extend_nor_count_but_release() {
     let client = client(&cluster, LONG).await;
     let grant = client.acquire("r", lease(LONG)).await.unwrap();
     let held = || async { cluster.count("r", grant.owner().as_str()) == 3 };
-    assert!(eventually(SECOND, held).await);
+    assert!(eventually(SETTLED, held).await);
     cluster.restart(0);
     cluster.restart(1);
     let guarded = |nodes: &[(everlock::NodeId, Vote)]| {
@@ -164,7 +164,7 @@ async fn guarded_nodes_neither_grant_nor_extend_nor_count_but_release() {
     }
     assert_eq!(cluster.count("r", grant.owner().as_str()), 3);
     client.release(&grant).await.unwrap();
-    let cleared = eventually(SECOND, || async { locks_left(&cluster).is_empty() });
+    let cleared = eventually(SETTLED, || async { locks_left(&cluster).is_empty() });
     assert!(cleared.await, "{:?}", locks_left(&cluster));
 }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use everlock::{AcquireOptions, Error, Fault, FaultKind, NodeTls, Redlock, RedlockBuilder, Vote};
-use everlock_testkit::{RedisCluster, TlsFiles, eventually};
+use everlock_testkit::{RedisCluster, SETTLED, TlsFiles, eventually};
 use support::redis::locks_left;
 use tokio::time::Instant;
 
@@ -42,10 +42,10 @@ async fn works(builder: RedlockBuilder, cluster: &RedisCluster) {
     let client = builder.initialise(Some(MAX_LEASE)).connect().await.unwrap();
     let grant = client.acquire("r", attempt()).await.unwrap();
     let everywhere = || async { cluster.count("r", grant.owner().as_str()) == cluster.len() };
-    assert!(eventually(SECOND, everywhere).await);
+    assert!(eventually(SETTLED, everywhere).await);
     client.extend(&grant, SECOND).await.unwrap();
     client.release(&grant).await.unwrap();
-    assert!(eventually(SECOND, || async { locks_left(cluster).is_empty() }).await);
+    assert!(eventually(SETTLED, || async { locks_left(cluster).is_empty() }).await);
 }
 
 /// The faults of all nodes, which must be told soon, whatever stands in the way.

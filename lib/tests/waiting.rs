@@ -14,7 +14,7 @@ use std::time::Duration;
 use everlock::observer::{Event, Observer};
 use everlock::protocol::Command;
 use everlock::{AcquireOptions, Error, Grant, Redlock};
-use everlock_testkit::{RedisCluster, eventually};
+use everlock_testkit::{RedisCluster, SETTLED, eventually};
 use support::redis::{builder, client, locks_left};
 use support::{World, once};
 use tokio::time::Instant;
@@ -267,7 +267,7 @@ async fn twenty_rivals_for_one_lock_all_get_it_and_never_two_at_once() {
     let took = rivals(clients, 3).await;
     // Sixty turns; a livelock of split votes would last as long as the retries.
     assert!(took < 30 * SECOND, "{took:?}");
-    let cleared = eventually(SECOND, || async { locks_left(&cluster).is_empty() });
+    let cleared = eventually(SETTLED, || async { locks_left(&cluster).is_empty() });
     assert!(cleared.await, "{:?}", locks_left(&cluster));
 }
 

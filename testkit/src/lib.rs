@@ -30,4 +30,4 @@ pub use port::ReservedPort;
 pub use process::{ProcessUnderTest, Signal};
 pub use redis::{RedisBuilder, RedisCluster, RedisServer, Reply};
 pub use tls::TlsFiles;
-pub use wait::eventually;
+pub use wait::{SETTLED, eventually};

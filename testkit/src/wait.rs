@@ -5,6 +5,12 @@ use std::time::{Duration, Instant};
 /// Short enough not to show in a test's duration, long enough to leave the processor to others.
 const POLL_EVERY: Duration = Duration::from_millis(5);
 
+/// By then everything that goes on in the background is done, on a slow and busy machine too.
+///
+/// A test that waits so long has failed; one that passes hardly waits at all. It is less than the
+/// leases of tests that look for leftovers, so that no expiry can pass for a clean-up.
+pub const SETTLED: Duration = Duration::from_secs(8);
+
 /// Polls `condition` until it is true or `timeout` is over; says whether it became true.
 ///
 /// It is asked at once, and a last time at the deadline. The time is tokio's, so under a paused
