@@ -16,6 +16,7 @@ pub struct RedisBuilder {
     directives: Vec<(String, String)>,
     pub(super) password: Option<String>,
     pub(super) tls: bool,
+    pub(super) clock: bool,
 }
 
 impl RedisBuilder {
@@ -53,6 +54,12 @@ impl RedisBuilder {
             .config("tls-key-file", &quoted(key))
             .config("tls-ca-cert-file", &quoted(ca))
             .config("tls-auth-clients", "no")
+    }
+
+    /// Gives the server a wall clock of its own, for [`RedisServer::set_clock_offset`].
+    pub fn with_clock(mut self) -> Self {
+        self.clock = true;
+        self
     }
 
     /// Starts the server and returns when it answers.

@@ -39,6 +39,11 @@ impl RedisCluster {
         Self { servers }
     }
 
+    /// Starts `n` servers at once, each with a wall clock of its own.
+    pub fn start_with_clocks(n: usize) -> Self {
+        Self::start_with(n, |_, server| server.with_clock())
+    }
+
     /// The URLs in the order of the nodes.
     pub fn urls(&self) -> Vec<String> {
         self.servers.iter().map(RedisServer::url).collect()
@@ -73,6 +78,11 @@ impl RedisCluster {
     /// Restarts node `i` (see [`RedisServer::restart`]).
     pub fn restart(&self, i: usize) {
         self[i].restart();
+    }
+
+    /// Throws the clock of node `i` (see [`RedisServer::set_clock_offset`]).
+    pub fn set_clock_offset(&self, i: usize, ms: i64) {
+        self[i].set_clock_offset(ms);
     }
 
     /// The value of `key` on every node that runs; none where it is missing or the node is killed.

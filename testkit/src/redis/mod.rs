@@ -4,6 +4,7 @@ mod builder;
 mod cluster;
 mod resp;
 mod server;
+mod shim;
 
 pub use builder::RedisBuilder;
 pub use cluster::RedisCluster;

@@ -3,6 +3,8 @@
 //! It ends with the value, and with the test process however that ends (see `watchdog`). Its port
 //! stays reserved while it is down, so killing and restarting it is free of races.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use rustix::process::Signal;
 
 use super::builder::RedisBuilder;
 use super::resp::{self, Reply};
+use super::shim;
 use crate::port::ReservedPort;
 use crate::temp_dir::TempDir;
 use crate::wait::poll;
@@ -141,6 +144,28 @@ impl RedisServer {
         }
     }
 
+    /// Throws the server's wall clock this many milliseconds ahead of the true time, or behind it
+    /// if that is negative. It is in effect at once and stays over restarts, as on a machine whose
+    /// clock was set. Needs [`RedisBuilder::with_clock`](super::RedisBuilder::with_clock).
+    pub fn set_clock_offset(&self, ms: i64) {
+        assert!(self.builder.clock, "the server has no clock of its own");
+        let micros = ms * 1_000;
+        let mut halves = [0; 16];
+        halves[..8].copy_from_slice(&micros.to_ne_bytes());
+        halves[8..].copy_from_slice(&(!micros).to_ne_bytes());
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.clock_file())
+            .and_then(|file| file.write_all_at(&halves, 0))
+            .expect("a temporary file can be written");
+    }
+
+    fn clock_file(&self) -> PathBuf {
+        self.dir().join("clock")
+    }
+
     fn signal(&self, signal: Signal) {
         let process = self.lock();
         process
@@ -220,7 +245,19 @@ impl RedisServer {
             .render(self.dir(), &self.socket(), self.port(), &title_tag());
         fs::write(&conf, text).expect("a temporary file can be written");
         let conf = conf.to_str().expect("the paths of tests are UTF-8");
-        let running = Watched::spawn(self.dir(), "redis-server", &[conf]);
+        let mut environment = Vec::new();
+        if self.builder.clock {
+            let file = self.clock_file();
+            if !file.exists() {
+                self.set_clock_offset(0);
+            }
+            environment.push(format!("TESTKIT_CLOCK={}", file.display()));
+            environment.push(format!("LD_PRELOAD={}", shim::CLOCK.library().display()));
+        }
+        // Only the server itself is to load the shims, not the shell that watches it.
+        let mut args: Vec<_> = environment.iter().map(String::as_str).collect();
+        args.extend(["redis-server", conf]);
+        let running = Watched::spawn(self.dir(), "env", &args);
         let pid = format!("process_id:{}\r\n", running.pid().as_raw_nonzero());
 
         // `Some(true)`: it answers and it is ours. `Some(false)`: it ended.
