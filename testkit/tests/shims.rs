@@ -1,5 +1,11 @@
 //! What is put between a server and the kernel: clocks that can be thrown.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "what a test can't go on without fails it; the time is that of real processes"
+)]
+
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
