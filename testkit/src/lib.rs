@@ -1,8 +1,8 @@
 //! The test kit of everlock: what its tests and benchmarks need around them.
 //!
 //! - [`RedisServer`] and [`RedisCluster`]: real `redis-server` processes on free loopback ports,
-//!   which can be paused, killed and restarted, whose clocks can be thrown, and which never outlive
-//!   the test process.
+//!   which can be paused, killed and restarted, whose clocks can be thrown, whose power can
+//!   fail, and which never outlive the test process.
 //! - [`TlsFiles`]: certificates for such servers.
 //! - [`FaultProxy`]: a TCP proxy in front of one address that loses, delays, stalls, cuts or
 //!   refuses traffic on command.

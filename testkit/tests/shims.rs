@@ -1,4 +1,5 @@
-//! What is put between a server and the kernel: clocks that can be thrown.
+//! What is put between a server and the kernel: clocks that can be thrown, disks that
+//! keep only what was synced.
 
 #![allow(
     clippy::unwrap_used,
@@ -70,4 +71,43 @@ fn a_thrown_clock_stays_over_a_restart() {
     server.restart();
     let passed = times(&server)[0] - before;
     assert!((0..60_000).contains(&passed), "{passed}");
+}
+
+/// Writes keys and loses the power; says how many came back, and how many bytes did not.
+fn survivors(server: &RedisServer, keys: usize) -> (usize, u64) {
+    for key in 0..keys {
+        assert_eq!(server.command(&["SET", &key.to_string(), "1"]), "OK");
+    }
+    let lost = server.power_loss();
+    (server.dbsize(), lost)
+}
+
+#[test]
+fn a_power_loss_takes_what_was_not_synced_and_nothing_else() {
+    let always = RedisServer::builder().durable().with_power().start();
+    assert_eq!(survivors(&always, 50), (50, 0));
+    assert_eq!(survivors(&always, 60), (60, 0), "and again after a restart");
+
+    // With `no` the server leaves it to the kernel; nothing is ever synced on purpose.
+    let never = RedisServer::builder().with_power();
+    let never = never.config("appendonly", "yes");
+    let never = never.config("appendfsync", "no").start();
+    let (kept, lost) = survivors(&never, 50);
+    assert!(kept == 0 && lost > 0, "{kept} kept, {lost} bytes lost");
+
+    let nothing = RedisServer::builder().with_power().with_clock().start();
+    assert_eq!(survivors(&nothing, 50), (0, 0));
+}
+
+#[test]
+fn with_a_sync_each_second_a_power_loss_takes_the_last_second_at_most() {
+    let server = RedisServer::builder().with_power();
+    let server = server.config("appendonly", "yes");
+    let server = server.config("appendfsync", "everysec").start();
+    server.command(&["SET", "old", "1"]);
+    // Whoever syncs each second has done so by then.
+    sleep(4 * SECOND);
+    let lossy = (0..5).any(|_| survivors(&server, 50).1 > 0);
+    assert!(lossy, "five times all was synced in the very last moment");
+    assert!(server.get("old").is_some());
 }

@@ -17,6 +17,7 @@ pub struct RedisBuilder {
     pub(super) password: Option<String>,
     pub(super) tls: bool,
     pub(super) clock: bool,
+    pub(super) power: bool,
 }
 
 impl RedisBuilder {
@@ -59,6 +60,12 @@ impl RedisBuilder {
     /// Gives the server a wall clock of its own, for [`RedisServer::set_clock_offset`].
     pub fn with_clock(mut self) -> Self {
         self.clock = true;
+        self
+    }
+
+    /// Follows what the server syncs to the disk, for [`RedisServer::power_loss`].
+    pub fn with_power(mut self) -> Self {
+        self.power = true;
         self
     }
 

@@ -85,6 +85,11 @@ impl RedisCluster {
         self[i].set_clock_offset(ms);
     }
 
+    /// Lets the power of node `i` fail and return (see [`RedisServer::power_loss`]).
+    pub fn power_loss(&self, i: usize) -> u64 {
+        self[i].power_loss()
+    }
+
     /// The value of `key` on every node that runs; none where it is missing or the node is killed.
     pub fn get(&self, key: &str) -> Vec<Option<String>> {
         let servers = self.servers.iter();

@@ -166,6 +166,46 @@ impl RedisServer {
         self.dir().join("clock")
     }
 
+    /// Cuts the power: the process is killed, and what it had written but not synced is lost.
+    /// Returns how many bytes of the append-only file that were. [`RedisServer::restart`] brings
+    /// the server back. Needs [`RedisBuilder::with_power`](super::RedisBuilder::with_power).
+    pub fn cut_power(&self) -> u64 {
+        assert!(self.builder.power, "nobody follows what the server syncs");
+        self.kill();
+        let mut lost = 0;
+        // There is no such directory without an append-only file: then all is lost anyway.
+        for file in fs::read_dir(self.dir().join("appendonlydir"))
+            .into_iter()
+            .flatten()
+        {
+            let path = file.expect("the server's directory can be read").path();
+            if !is_log(&path) {
+                continue;
+            }
+            let name = path.file_name().unwrap_or_default();
+            let noted = fs::read(self.notes().join(name)).unwrap_or_default();
+            let synced = noted.try_into().map_or(0, u64::from_ne_bytes);
+            let file = OpenOptions::new().write(true).open(&path);
+            let file = file.expect("the log is there");
+            let written = file.metadata().expect("it has a size").len();
+            assert!(synced <= written, "{synced} of {written} bytes are synced");
+            file.set_len(synced).expect("the log can be cut");
+            lost += written - synced;
+        }
+        lost
+    }
+
+    /// The power fails and returns: [`RedisServer::cut_power`], then a restart.
+    pub fn power_loss(&self) -> u64 {
+        let lost = self.cut_power();
+        self.restart();
+        lost
+    }
+
+    fn notes(&self) -> PathBuf {
+        self.dir().join("synced")
+    }
+
     fn signal(&self, signal: Signal) {
         let process = self.lock();
         process
@@ -237,6 +277,32 @@ impl RedisServer {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What the process finds in its environment: the shims and where they look.
+    fn environment(&self) -> Vec<String> {
+        let mut shims = Vec::new();
+        let mut environment = Vec::new();
+        if self.builder.clock {
+            if !self.clock_file().exists() {
+                self.set_clock_offset(0);
+            }
+            shims.push(&shim::CLOCK);
+            environment.push(format!("TESTKIT_CLOCK={}", self.clock_file().display()));
+        }
+        if self.builder.power {
+            fs::create_dir_all(self.notes()).expect("the server's directory is ours");
+            shims.push(&shim::DISK);
+            environment.push(format!("TESTKIT_SYNCED={}", self.notes().display()));
+        }
+        if !shims.is_empty() {
+            let libraries = shims
+                .iter()
+                .map(|shim| shim.library().display().to_string());
+            let libraries = libraries.collect::<Vec<_>>().join(":");
+            environment.push(format!("LD_PRELOAD={libraries}"));
+        }
+        environment
+    }
+
     /// Starts the process and waits until it answers; the error is what it printed.
     fn launch(&self) -> Result<(), String> {
         let conf = self.dir().join("redis.conf");
@@ -245,16 +311,8 @@ impl RedisServer {
             .render(self.dir(), &self.socket(), self.port(), &title_tag());
         fs::write(&conf, text).expect("a temporary file can be written");
         let conf = conf.to_str().expect("the paths of tests are UTF-8");
-        let mut environment = Vec::new();
-        if self.builder.clock {
-            let file = self.clock_file();
-            if !file.exists() {
-                self.set_clock_offset(0);
-            }
-            environment.push(format!("TESTKIT_CLOCK={}", file.display()));
-            environment.push(format!("LD_PRELOAD={}", shim::CLOCK.library().display()));
-        }
         // Only the server itself is to load the shims, not the shell that watches it.
+        let environment = self.environment();
         let mut args: Vec<_> = environment.iter().map(String::as_str).collect();
         args.extend(["redis-server", conf]);
         let running = Watched::spawn(self.dir(), "env", &args);
@@ -275,6 +333,12 @@ impl RedisServer {
         running.kill();
         Err(self.log())
     }
+}
+
+/// The name of a file of the append-only log; those it begins with are written once, and synced.
+fn is_log(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    name.as_encoded_bytes().ends_with(b".incr.aof")
 }
 
 impl Drop for RedisServer {

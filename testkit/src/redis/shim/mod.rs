@@ -23,6 +23,9 @@ pub(super) struct Shim {
 /// Throws the wall clock; reads the offset from the file that `TESTKIT_CLOCK` names.
 pub(super) static CLOCK: Shim = Shim::new("clock", include_str!("clock.c"));
 
+/// Notes in the directory that `TESTKIT_SYNCED` names how much of the append-only file is synced.
+pub(super) static DISK: Shim = Shim::new("disk", include_str!("disk.c"));
+
 impl Shim {
     const fn new(name: &'static str, source: &'static str) -> Self {
         Self {
