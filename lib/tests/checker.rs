@@ -1,13 +1,7 @@
 //! Hazard: a checker of histories that sees nothing, or too much.
 
-mod support {
-    pub(crate) mod checker;
-    pub(crate) mod history;
-}
-
 use everlock::entropy::{Entropy as _, SeededEntropy};
-use support::checker::{Violation, judge};
-use support::history::{History, Hold};
+use everlock_testkit::history::{History, Hold, Violation, judge};
 
 struct Dice(SeededEntropy);
 

@@ -14,8 +14,6 @@
 )]
 
 mod support {
-    pub(crate) mod checker;
-    pub(crate) mod history;
     pub(crate) mod sim;
     pub(crate) mod sim_clients;
     pub(crate) mod sim_nodes;

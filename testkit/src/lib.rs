@@ -7,10 +7,11 @@
 //! - [`FaultProxy`]: a TCP proxy in front of one address that loses, delays, stalls, cuts or
 //!   refuses traffic on command.
 //! - [`ProcessUnderTest`]: a program with its output, its signals and its exit status.
+//! - [`history`]: what clients were told, and the judge of it.
 //! - [`eventually`]: waits for a condition instead of sleeping for a guess.
 //!
 //! The kit panics where a test should fail: a server that does not start is not an outcome that a
-//! test wants to handle. It knows nothing about locks, so that it can't hide a fault of theirs.
+//! test wants to handle. It shares no code with the locks, so that it can't hide a fault of theirs.
 
 #![allow(
     clippy::missing_panics_doc,
@@ -18,6 +19,7 @@
 )]
 
 mod fault_proxy;
+pub mod history;
 mod port;
 mod process;
 mod redis;

@@ -18,9 +18,8 @@ use everlock::entropy::{Entropy as _, SeededEntropy};
 use everlock::node::Node;
 use everlock::node::faulty::FaultyNode;
 use everlock::{Redlock, Resource};
+use everlock_testkit::history::{History, Violation, judge};
 
-use super::checker::{Violation, judge};
-use super::history::History;
 use super::sim_clients::Client;
 use super::sim_nodes::{InTurn, SimClock, SimNode};
 use super::sim_weather;

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use everlock::{AcquireOptions, Error, Grant, OwnerId, Redlock, Resource};
+use everlock_testkit::history::Hold;
 
-use super::history::Hold;
 use super::sim::{Dice, MAX_LEASE, Notes, ms};
 use super::sim_nodes::SimClock;
 

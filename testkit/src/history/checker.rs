@@ -3,16 +3,14 @@
 //! It takes n log n steps, so that histories of a million holds can be judged.
 //! The same owner may hold a lock several times, and be given its token again.
 
-#![allow(dead_code, reason = "every test file uses its own part of it")]
-
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use super::history::Hold;
+use super::Hold;
 
 /// What a history must not show: the two holds that do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Violation {
+pub enum Violation {
     /// Two owners may rely on the lock at once.
     Overlap(Hold, Hold),
     /// The second was asked for when the first had been told, and its token is not higher.
@@ -33,7 +31,7 @@ impl fmt::Display for Violation {
 }
 
 /// The first violation of each kind on each resource.
-pub(crate) fn judge(holds: &[Hold]) -> Vec<Violation> {
+pub fn judge(holds: &[Hold]) -> Vec<Violation> {
     let mut by_resource: BTreeMap<usize, Vec<&Hold>> = BTreeMap::new();
     for hold in holds {
         by_resource.entry(hold.resource).or_default().push(hold);
