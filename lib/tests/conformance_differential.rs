@@ -1,7 +1,8 @@
 //! Random sequences of commands get the same answers from both kinds of node.
 //!
 //! The suite of named rules says what is right; this says that nothing between
-//! the rules differs, in thousands of sequences that nobody thought of.
+//! the rules differs, in thousands of sequences that nobody thought of, whether
+//! commands come one by one or many at once.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,9 +15,9 @@ use std::time::Duration;
 
 use everlock::clock::{Clock, SystemClock};
 use everlock::entropy::{Entropy, SeededEntropy};
-use everlock::node::Node;
 use everlock::node::conformance::{open, redis_node, submit};
 use everlock::node::memory::MemoryNode;
+use everlock::node::{Ballot, Node};
 use everlock::protocol::{CallId, Command};
 use everlock::{FencingToken, OwnerId, Resource, Vote};
 use everlock_testkit::RedisServer;
@@ -28,11 +29,15 @@ const STEPS: u64 = 12_000;
 /// The two nodes read their clocks at different moments, on a busy machine.
 const SLACK: u64 = 20_000_000;
 
-struct Dice(SeededEntropy);
+struct Dice {
+    bits: SeededEntropy,
+    /// How many times as many resources as there are names.
+    spread: u64,
+}
 
 impl Dice {
     fn below(&self, sides: u64) -> u64 {
-        self.0.bits() % sides
+        self.bits.bits() % sides
     }
 
     fn pick<T: Copy>(&self, of: &[T]) -> T {
@@ -54,7 +59,10 @@ impl Dice {
 
     fn command(&self, base: u64, step: u64) -> Command {
         let resource = self.pick(&["r", "a:r", "a:b\n {}", "🔒"]);
-        let resource = Resource::new(resource).unwrap();
+        let resource = match self.below(self.spread) {
+            0 => Resource::new(resource).unwrap(),
+            number => Resource::new(format!("{resource}{number}")).unwrap(),
+        };
         let owner = OwnerId::new(self.pick(&["one", "two words", "3:3,*"])).unwrap();
         let token = self.token(base, step);
         let attempt = u32::try_from(1 + self.below(4)).unwrap();
@@ -161,7 +169,23 @@ fn word(vote: &Vote) -> String {
     text[..end.unwrap_or(text.len())].to_owned()
 }
 
-async fn compare(seed: u64) {
+/// Submits all commands before the first answer is there.
+async fn submit_together(node: &dyn Node, commands: &[Command]) -> Vec<Vote> {
+    let mut ballot = Ballot::open();
+    let not_after = SystemClock.now() + Duration::from_mins(1);
+    for (index, command) in commands.iter().enumerate() {
+        node.submit(command.clone(), not_after, ballot.slot(index));
+    }
+    let mut votes = vec![None; commands.len()];
+    while votes.iter().any(Option::is_none) {
+        let (index, reply) = ballot.next().await;
+        votes[index] = Some(reply.vote);
+    }
+    votes.into_iter().flatten().collect()
+}
+
+/// Compares the answers to commands that come up to so many at once.
+async fn compare(seed: u64, together: u64) {
     let server = RedisServer::start();
     let redis = redis_node(&server.url()).unwrap();
     let memory: Arc<dyn Node> = Arc::new(MemoryNode::new("memory", Arc::new(SystemClock)));
@@ -169,24 +193,37 @@ async fn compare(seed: u64) {
     open(&*memory, MAX_LEASE, false).await;
 
     let base = SystemClock.wall().as_micros();
-    let dice = Dice(SeededEntropy::new(seed));
+    let dice = Dice {
+        bits: SeededEntropy::new(seed),
+        spread: together.div_ceil(8),
+    };
     let mut words = BTreeMap::<String, u64>::new();
     let mut history = Vec::new();
-    for step in 0..STEPS {
-        let command = dice.command(base, step);
-        let expected = submit(&*memory, command.clone()).await.vote;
-        let found = submit(&*redis, command.clone()).await.vote;
-        history.push(format!("{command:?}\n    {expected:?}"));
-        *words.entry(word(&expected)).or_default() += 1;
-        let (expected, expected_time) = apart(without_missing_floor(expected, base));
-        let (found, found_time) = apart(without_missing_floor(found, base));
-        let recent = history.len().saturating_sub(30);
-        assert!(
-            expected == found && expected_time.abs_diff(found_time) <= SLACK,
-            "seed {seed}, step {step}: memory says {expected:?} {expected_time}, Redis \
-             {found:?} {found_time}, after\n{}",
-            history[recent..].join("\n")
-        );
+    let mut step = 0;
+    while step < STEPS {
+        let count = 1 + dice.below(together);
+        let commands: Vec<_> = (step..step + count)
+            .map(|step| dice.command(base, step))
+            .collect();
+        step += count;
+        let mut expected = Vec::new();
+        for command in &commands {
+            expected.push(submit(&*memory, command.clone()).await.vote);
+        }
+        let found = submit_together(&*redis, &commands).await;
+        for ((command, expected), found) in commands.iter().zip(expected).zip(found) {
+            history.push(format!("{command:?}\n    {expected:?}"));
+            *words.entry(word(&expected)).or_default() += 1;
+            let (expected, expected_time) = apart(without_missing_floor(expected, base));
+            let (found, found_time) = apart(without_missing_floor(found, base));
+            let recent = history.len().saturating_sub(30);
+            assert!(
+                expected == found && expected_time.abs_diff(found_time) <= SLACK,
+                "seed {seed}, step {step}: memory says {expected:?} {expected_time}, Redis \
+                 {found:?} {found_time}, after\n{}",
+                history[recent..].join("\n")
+            );
+        }
     }
     // The sequences reach every answer, or they say little.
     for word in [
@@ -202,10 +239,16 @@ async fn compare(seed: u64) {
 
 #[tokio::test]
 async fn both_nodes_answer_alike_step_by_step() {
-    compare(1).await;
+    compare(1, 1).await;
 }
 
 #[tokio::test]
 async fn both_nodes_answer_alike_step_by_step_from_another_seed() {
-    compare(20_261_121).await;
+    compare(20_261_121, 1).await;
+}
+
+#[tokio::test]
+async fn both_nodes_answer_alike_when_commands_share_calls() {
+    compare(2, 9).await;
+    compare(3, 100).await;
 }

@@ -87,4 +87,18 @@ impl Command {
             Self::Ping => "ping",
         }
     }
+
+    /// The resource that it is about; none if it asks for no more than an answer.
+    #[must_use]
+    pub const fn resource(&self) -> Option<&Resource> {
+        match self {
+            Self::Acquire { resource, .. }
+            | Self::Extend { resource, .. }
+            | Self::Release { resource, .. }
+            | Self::Undo { resource, .. }
+            | Self::Settle { resource, .. }
+            | Self::Inspect { resource } => Some(resource),
+            Self::Ping => None,
+        }
+    }
 }

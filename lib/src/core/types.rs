@@ -71,14 +71,24 @@ impl Resource {
         &self.0
     }
 
-    /// The key that keeps this resource's fence: it differs in the first segment,
-    /// which no resource name can imitate.
+    /// The key that keeps this resource's fence, for display: it differs in the
+    /// first segment, which no resource name can imitate.
     #[must_use]
-    pub fn fence_key(&self) -> String {
-        match self.0.split_once(':') {
-            Some((first, rest)) => format!("{first}~fence:{rest}"),
-            None => format!("{}~fence", self.0),
-        }
+    pub fn fence_key(&self) -> FenceKey<'_> {
+        FenceKey(&self.0)
+    }
+}
+
+/// The key that keeps a resource's fence.
+#[derive(Clone, Copy, Debug)]
+pub struct FenceKey<'a>(&'a str);
+
+impl fmt::Display for FenceKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = self.0.find(':').unwrap_or(self.0.len());
+        f.write_str(&self.0[..first])?;
+        f.write_str("~fence")?;
+        f.write_str(&self.0[first..])
     }
 }
 
@@ -241,7 +251,7 @@ mod tests {
         ];
         let mut fences: Vec<_> = names
             .iter()
-            .map(|name| Resource::new(*name).unwrap().fence_key())
+            .map(|name| Resource::new(*name).unwrap().fence_key().to_string())
             .collect();
         for fence in &fences {
             assert_eq!(

@@ -10,6 +10,8 @@ mod connection;
 mod driver;
 mod faults;
 mod membership;
+mod parcels;
+mod replies;
 mod scripts;
 mod service;
 

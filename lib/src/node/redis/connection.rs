@@ -13,7 +13,7 @@ use redis::{
 
 use super::faults;
 use super::membership::Seat;
-use super::scripts;
+use super::{replies, scripts};
 use crate::config::NodeTls;
 use crate::core::admission::ServerFacts;
 use crate::core::marker::{MarkerCommand, MarkerState};
@@ -199,7 +199,7 @@ impl Link {
         if let Value::ServerError(error) = value {
             return Err(faults::of_reply(&error.into()));
         }
-        scripts::marker_state(&value, &self.facts.run_id)
+        replies::marker_state(&value, &self.facts.run_id)
     }
 
     /// Asks the server anew what it is.

@@ -1,15 +1,10 @@
 //! The scripts, how commands become calls of them, and replies become votes.
 
+use redis::{Cmd, RedisWrite, Value};
 use std::sync::LazyLock;
-use std::time::Duration;
-
-use redis::{Cmd, Value};
 
 use crate::core::command::Command;
-use crate::core::marker::{
-    ClusterInfo, FLOOR_RETENTION, FLOOR_SLACK, Marker, MarkerCommand, MarkerState, Phase,
-};
-use crate::core::quorum::{Fault, FaultKind, Reply, Vote};
+use crate::core::marker::{ClusterInfo, FLOOR_RETENTION, FLOOR_SLACK, MarkerCommand};
 use crate::core::time::{WallTime, millis_ceil};
 use crate::core::token::FencingToken;
 use crate::core::types::{OwnerId, Resource};
@@ -51,10 +46,9 @@ macro_rules! scripts {
     };
 }
 scripts! {
-    ACQUIRE = "gate.lua" "acquire.lua";
+    LOCKS = "gate.lua" "locks.lua";
     EXTEND = "gate.lua" "extend.lua";
     PING = "gate.lua" "ping.lua";
-    RELEASE = "release.lua";
     UNDO = "undo.lua" "raise_floor.lua";
     SETTLE = "settle.lua" "raise_floor.lua";
     INSPECT = "inspect.lua";
@@ -74,27 +68,12 @@ fn fence_expiry(floor: FencingToken) -> u64 {
     expires.as_micros().div_ceil(1_000)
 }
 
-/// The call of one command's script.
-pub(super) fn call(command: &Command, run_id: &str) -> Cmd {
+/// The call of the script for commands that share it; most have one to themselves.
+pub(super) fn call(commands: &[&Command], run_id: &str) -> Cmd {
+    let [command] = commands else {
+        return locks(commands, run_id);
+    };
     match command {
-        Command::Acquire {
-            resource,
-            owner,
-            lease,
-            call,
-            token,
-        } => {
-            let (token_digits, id) = (digits(*token), owner.as_str());
-            let length = id.len();
-            let attempt = call.attempt();
-            let fence = format!("{token_digits} {token_digits} {length:03} {id} {call}:{attempt}");
-            let mut cmd = voting(&ACQUIRE, resource, run_id, owner);
-            cmd.arg(millis_ceil(*lease))
-                .arg(call.to_string())
-                .arg(token_digits);
-            cmd.arg(fence).arg(fence_expiry(*token)).arg(attempt);
-            cmd
-        }
         Command::Extend {
             resource,
             owner,
@@ -104,16 +83,7 @@ pub(super) fn call(command: &Command, run_id: &str) -> Cmd {
             cmd.arg(millis_ceil(*by));
             cmd
         }
-        Command::Release {
-            resource,
-            owner,
-            token,
-        } => {
-            let mut cmd = evalsha(&RELEASE, 2);
-            cmd.arg(resource.as_str()).arg(resource.fence_key());
-            cmd.arg(owner.as_str()).arg(digits(*token));
-            cmd
-        }
+        Command::Acquire { .. } | Command::Release { .. } => locks(commands, run_id),
         Command::Undo {
             resource,
             owner,
@@ -131,7 +101,8 @@ pub(super) fn call(command: &Command, run_id: &str) -> Cmd {
         } => clearing(&SETTLE, resource, owner, "", *token),
         Command::Inspect { resource } => {
             let mut cmd = evalsha(&INSPECT, 2);
-            cmd.arg(resource.as_str()).arg(resource.fence_key());
+            cmd.arg(resource.as_str())
+                .arg(resource.fence_key().to_string());
             cmd
         }
         Command::Ping => {
@@ -140,6 +111,44 @@ pub(super) fn call(command: &Command, run_id: &str) -> Cmd {
             cmd
         }
     }
+}
+
+/// The call that acquires and releases several locks, of which no two are the same.
+fn locks(commands: &[&Command], run_id: &str) -> Cmd {
+    let mut cmd = Cmd::with_capacity(6 + 6 * commands.len(), 128 + 256 * commands.len());
+    cmd.arg("EVALSHA")
+        .arg(&LOCKS.hash)
+        .arg(2 + 2 * commands.len());
+    cmd.arg(GATE_KEY).arg(MARKER_KEY);
+    for resource in commands.iter().filter_map(|command| command.resource()) {
+        cmd.arg(resource.as_str());
+        cmd.write_arg_fmt(resource.fence_key());
+    }
+    cmd.arg(run_id);
+    for command in commands {
+        match command {
+            Command::Acquire {
+                owner,
+                lease,
+                call,
+                token,
+                ..
+            } => {
+                let (token, id, attempt) = (token.as_u64(), owner.as_str(), call.attempt());
+                cmd.arg("a").arg(millis_ceil(*lease)).arg(id);
+                let length = id.len();
+                cmd.write_arg_fmt(format_args!(
+                    "{token:016} {token:016} {length:03} {id} {call}:{attempt}"
+                ));
+            }
+            Command::Release { owner, token, .. } => {
+                cmd.arg("r").arg(owner.as_str());
+                cmd.write_arg_fmt(format_args!("{:016}", token.as_u64()));
+            }
+            _ => unreachable!("only acquires and releases share a call"),
+        }
+    }
+    cmd
 }
 
 fn evalsha(script: &Script, keys: usize) -> Cmd {
@@ -154,7 +163,7 @@ fn voting(script: &Script, resource: &Resource, run_id: &str, owner: &OwnerId) -
     cmd.arg(GATE_KEY)
         .arg(MARKER_KEY)
         .arg(resource.as_str())
-        .arg(resource.fence_key());
+        .arg(resource.fence_key().to_string());
     cmd.arg(run_id).arg(owner.as_str());
     cmd
 }
@@ -170,7 +179,7 @@ fn clearing(
     let mut cmd = evalsha(script, 3);
     cmd.arg(MARKER_KEY)
         .arg(resource.as_str())
-        .arg(resource.fence_key());
+        .arg(resource.fence_key().to_string());
     cmd.arg(owner.as_str())
         .arg(call)
         .arg(digits(token))
@@ -215,170 +224,7 @@ pub(super) fn mark(command: &MarkerCommand, run_id: &str) -> Cmd {
     cmd
 }
 
-/// A script's reply, and whether it says that the marker must be judged anew.
-pub(super) fn vote(value: &Value) -> (Reply, bool) {
-    parse_vote(value).unwrap_or_else(|| {
-        let fault = Fault::unknown(FaultKind::Unexpected, "a script's reply can't be read");
-        (Reply::failed(fault), false)
-    })
-}
-
-/// What scripts that don't ask for the time say in its place.
-const NO_TIME: WallTime = WallTime::from_micros(0);
-
-fn parse_vote(value: &Value) -> Option<(Reply, bool)> {
-    let Value::Array(items) = value else {
-        return None;
-    };
-    let time = Some(WallTime::from_micros(number(items.first()?)?)).filter(|time| *time > NO_TIME);
-    let word = text(items.get(1)?)?;
-    let argument = |index: usize| items.get(2 + index).and_then(number);
-    let token = |index| argument(index).map(FencingToken::new);
-    let granted = |index| token(index).filter(|token| *token > FencingToken::ZERO);
-    let millis = |index| argument(index).map(Duration::from_millis);
-    let vote = match word {
-        "granted" => Vote::Granted,
-        "again" => Vote::Again {
-            token: token(0)?,
-            remaining: millis(1)?,
-        },
-        "held" => Vote::Held {
-            remaining: millis(0),
-            token: granted(1),
-        },
-        "stale" => Vote::Stale { floor: token(0)? },
-        "ahead" => Vote::Ahead,
-        "too-long" => Vote::Failed(Fault::unsent(
-            FaultKind::Misconfigured,
-            "the lease is above the cluster's maximum",
-        )),
-        "extended" => Vote::Extended {
-            token: granted(0),
-            remaining: millis(1)?,
-        },
-        "released" => Vote::Released { token: granted(0) },
-        "newer" => Vote::Newer { token: token(0)? },
-        "absent" => Vote::Absent,
-        "undone" => Vote::Undone {
-            deleted: argument(0)? == 1,
-        },
-        "settled" => Vote::Settled {
-            deleted: argument(0)? == 1,
-        },
-        "holder" => Vote::Holder {
-            owner: String::from_utf8_lossy(bytes(items.get(2)?)?).into(),
-            remaining: millis(1),
-            token: granted(2),
-        },
-        "pong" => Vote::Pong,
-        "guarded" => {
-            let remaining = argument(0).map(Duration::from_micros);
-            return Some((
-                Reply {
-                    time,
-                    vote: Vote::Guarded { remaining },
-                },
-                false,
-            ));
-        }
-        "prepared" => {
-            return Some((
-                Reply {
-                    time,
-                    vote: Vote::Guarded { remaining: None },
-                },
-                false,
-            ));
-        }
-        "unmarked" | "restarted" | "stepped-back" | "wild-guard" => {
-            return Some((
-                Reply {
-                    time,
-                    vote: Vote::Guarded { remaining: None },
-                },
-                true,
-            ));
-        }
-        _ => return None,
-    };
-    Some((Reply { time, vote }, false))
-}
-
-/// The marker script's reply.
-pub(super) fn marker_state(value: &Value, run_id: &str) -> Result<MarkerState, Fault> {
-    parse_marker(value, run_id)
-        .ok_or_else(|| Fault::unknown(FaultKind::Unexpected, "the node's marker can't be read"))
-}
-
-fn parse_marker(value: &Value, run_id: &str) -> Option<MarkerState> {
-    let Value::Array(items) = value else {
-        return None;
-    };
-    let time = WallTime::from_micros(number(items.first()?)?);
-    let run_id = run_id.to_owned();
-    let Value::Array(fields) = items.get(1)? else {
-        return None;
-    };
-    if fields.is_empty() {
-        return Some(MarkerState {
-            time,
-            run_id,
-            marker: None,
-        });
-    }
-    let field = |name: &str| {
-        let pair = fields
-            .chunks_exact(2)
-            .find(|pair| text(&pair[0]) == Some(name))?;
-        text(&pair[1])
-    };
-    let micros = |name| field(name)?.parse().ok().map(WallTime::from_micros);
-    let phase = match field("phase")? {
-        "active" => Phase::Active,
-        _ => Phase::Prepared {
-            nonce: field("nonce")?.to_owned(),
-        },
-    };
-    let marker = Marker {
-        cluster: ClusterInfo {
-            id: field("cluster")?.to_owned(),
-            nodes: field("nodes")?.parse().ok()?,
-            max_lease: Duration::from_millis(field("max_lease")?.parse().ok()?),
-        },
-        phase,
-        run_id: field("run")?.to_owned(),
-        voting_from: micros("voting_from")?,
-        floor_base: micros("floor_base")?,
-        high_water: micros("high_water")?,
-        durable: field("durable")? == "1",
-    };
-    Some(MarkerState {
-        time,
-        run_id,
-        marker: Some(marker),
-    })
-}
-
 /// Whether a reply says that the server does not know the script.
 pub(super) fn wants_script(value: &Value) -> bool {
     matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT")
-}
-
-fn number(value: &Value) -> Option<u64> {
-    match value {
-        Value::Int(number) => u64::try_from(*number).ok(),
-        _ => None,
-    }
-}
-
-fn bytes(value: &Value) -> Option<&[u8]> {
-    match value {
-        Value::BulkString(bytes) => Some(bytes),
-        Value::SimpleString(text) => Some(text.as_bytes()),
-        _ => None,
-    }
-}
-
-fn text(value: &Value) -> Option<&str> {
-    std::str::from_utf8(bytes(value)?).ok()
 }

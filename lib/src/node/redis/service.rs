@@ -14,12 +14,13 @@ use tokio::sync::oneshot;
 
 use super::connection::Link;
 use super::driver::{Driver, End, Job};
-use super::{faults, scripts};
+use super::parcels::{Parcel, pack};
+use super::{faults, replies, scripts};
 use crate::clock::Moment;
 use crate::core::admission::{Admission, judge, unusable};
 use crate::core::command::Command;
 use crate::core::marker::{MarkerCommand, MarkerState};
-use crate::core::quorum::{Fault, FaultKind, Reply};
+use crate::core::quorum::{Fault, FaultKind};
 use crate::node::{Ballot, Judged, ReplySlot};
 use crate::observer::Event;
 
@@ -44,7 +45,7 @@ struct Sent {
 
 /// What came back of commands that travelled together.
 struct Returned {
-    sent: Vec<Sent>,
+    parcels: Vec<Parcel<Sent>>,
     result: redis::RedisResult<Vec<Value>>,
     number: u64,
 }
@@ -184,11 +185,13 @@ impl<'a> Service<'a> {
         if sent.is_empty() {
             return;
         }
-        let mut pipeline = Pipeline::with_capacity(sent.len());
-        for Sent { command, .. } in &sent {
-            pipeline.add_command(scripts::call(command, &self.link.facts.run_id));
-        }
         self.commands_in_flight += sent.len();
+        let parcels = pack(sent, |sent| &sent.command);
+        let mut pipeline = Pipeline::with_capacity(parcels.len());
+        for Parcel { items } in &parcels {
+            let commands: Vec<_> = items.iter().map(|sent| &sent.command).collect();
+            pipeline.add_command(scripts::call(&commands, &self.link.facts.run_id));
+        }
         let number = self.next_number;
         self.next_number += 1;
         self.sent_at
@@ -197,7 +200,7 @@ impl<'a> Service<'a> {
         self.in_flight.push(Box::pin(async move {
             let result = link.send(&pipeline).await;
             Returned {
-                sent,
+                parcels,
                 result,
                 number,
             }
@@ -206,19 +209,22 @@ impl<'a> Service<'a> {
 
     async fn take_back(&mut self, returned: Returned) -> Result<(), Fault> {
         let Returned {
-            sent,
+            parcels,
             result,
             number,
         } = returned;
-        self.commands_in_flight -= sent.len();
+        self.commands_in_flight -= parcels
+            .iter()
+            .map(|parcel| parcel.items.len())
+            .sum::<usize>();
         self.sent_at.retain(|(other, _)| *other != number);
         self.quiet_ticks = 0;
         let values = match result {
             Ok(values) => values,
             Err(error) => {
                 let fault = faults::of_reply(&error);
-                for Sent { slot, .. } in sent {
-                    slot.fail(fault.clone());
+                for sent in parcels.into_iter().flat_map(|parcel| parcel.items) {
+                    sent.slot.fail(fault.clone());
                 }
                 return if faults::breaks_connection(&error) {
                     Err(fault)
@@ -228,23 +234,17 @@ impl<'a> Service<'a> {
             }
         };
         let mut unknown = Vec::new();
-        for (sent, value) in sent.into_iter().zip(values) {
-            if scripts::wants_script(&value) && !sent.reloaded {
-                unknown.push(Sent {
-                    reloaded: true,
-                    ..sent
-                });
+        for (Parcel { items }, value) in parcels.into_iter().zip(values) {
+            if scripts::wants_script(&value) && items.iter().all(|sent| !sent.reloaded) {
+                let reloaded = true;
+                unknown.extend(items.into_iter().map(|sent| Sent { reloaded, ..sent }));
                 continue;
             }
-            let (reply, judge) = match value {
-                Value::ServerError(error) => {
-                    let fault = faults::of_reply(&error.into());
-                    (Reply::failed(fault), false)
-                }
-                value => scripts::vote(&value),
-            };
-            self.judge |= judge;
-            sent.slot.reply(reply);
+            let answers = replies::answers(value, items.iter().map(|sent| &sent.command));
+            for (sent, (reply, judge)) in items.into_iter().zip(answers) {
+                self.judge |= judge;
+                sent.slot.reply(reply);
+            }
         }
         if !unknown.is_empty() {
             self.link.load_scripts().await?;

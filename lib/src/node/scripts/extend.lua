@@ -3,14 +3,15 @@
 -- ARGV[2]  owner  ARGV[3] milliseconds to add
 -- extended token ttl | held ttl token | absent | why this node may not vote
 
+if barred then return {now, barred} end
 local holder, fence = seen[3], seen[4]
-if not holder then return {now, 'absent'} end
+if not holder then return {now, {'absent'}} end
 local grant = 0
 if fence and string.sub(fence, 39, 38 + tonumber(string.sub(fence, 35, 37))) == holder then
   grant = tonumber(string.sub(fence, 18, 33))
 end
 local left = redis.call('PTTL', KEYS[3])
-if holder ~= ARGV[2] then return {now, 'held', left, grant} end
+if holder ~= ARGV[2] then return {now, {'held', left, grant}} end
 
 left = math.max(left, 0)
 local target = math.max(left, math.min(left + tonumber(ARGV[3]), max_lease))
@@ -19,4 +20,4 @@ redis.call('PEXPIRE', KEYS[3], target)
 if fence and now > tonumber(string.sub(fence, 1, 16)) + 43200000000 then
   redis.call('PEXPIRE', KEYS[4], 86402000)
 end
-return {now, 'extended', grant, target}
+return {now, {'extended', grant, target}}

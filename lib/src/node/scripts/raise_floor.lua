@@ -16,4 +16,4 @@ if mark[1] and token <= now + mark[1] * 1000 then
     redis.call('SET', KEYS[3], ARGV[3] .. rest, 'PXAT', ARGV[4])
   end
 end
-return {now, DONE, deleted}
+return {now, {DONE, deleted}}
