@@ -15,6 +15,9 @@ use super::{Door, Switches};
 /// As many connections may wait for being accepted.
 const BACKLOG: u32 = 1024;
 
+/// Seconds in all, which a process takes to start on a machine that is very busy.
+const LISTEN_ATTEMPTS: u32 = 5_000;
+
 /// On loopback a handshake that takes longer gets no answer.
 const UNANSWERED_AFTER: Duration = Duration::from_millis(50);
 
@@ -26,10 +29,10 @@ pub(super) async fn serve(addr: SocketAddr, switches: Arc<Switches>) {
         let door = *wanted.borrow_and_update();
         // The fillers occupy a hanging door for as long as it hangs.
         let (listener, _fillers) = match door {
-            Door::Open | Door::Reset => (Some(listen(addr, BACKLOG)), Vec::new()),
+            Door::Open | Door::Reset => (Some(listen(addr, BACKLOG).await), Vec::new()),
             Door::Closed => (None, Vec::new()),
             Door::Hang => {
-                let listener = listen(addr, 0);
+                let listener = listen(addr, 0).await;
                 let fillers = fill(addr).await;
                 (Some(listener), fillers)
             }
@@ -59,15 +62,25 @@ pub(super) async fn serve(addr: SocketAddr, switches: Arc<Switches>) {
     }
 }
 
-/// The address is the proxy's own, reserved and left by its last listener: nobody else has it.
-fn listen(addr: SocketAddr, backlog: u32) -> TcpListener {
+/// The address is the proxy's own, reserved and left by its last listener: nobody else has it. But
+/// a process that is just being started has all of our sockets until it runs its own program, and
+/// so the last listener for that long.
+async fn listen(addr: SocketAddr, backlog: u32) -> TcpListener {
     let listening = || -> io::Result<TcpListener> {
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
         socket.bind(addr)?;
         socket.listen(backlog)
     };
-    listening().expect("the proxy's port is reserved for it")
+    for _ in 0..LISTEN_ATTEMPTS {
+        match listening() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            listener => return listener.expect("the proxy's port is reserved for it"),
+        }
+    }
+    panic!("somebody listens on the proxy's port {addr}");
 }
 
 /// Fills the queue of a listener that nobody empties; then the kernel answers no handshake.
