@@ -1,0 +1,219 @@
+//! Puts the notes of all clients together, judges them and says what it has seen.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use everlock_testkit::history::{History, Hold, Violation, judge};
+
+use crate::nemesis::Journal;
+use crate::record::{self, Note};
+use crate::register::{Tallies, Tally};
+
+/// With a minority of nodes in trouble nobody waits longer for a lock, whichever: a client that is
+/// stopped holds its lock for a lease, and a killed one too. Locks that refuse everybody are safe,
+/// and of no use.
+const LONGEST_GAP: u64 = 15_000_000;
+const LEAST_A_MINUTE: u64 = 200;
+
+/// Shown around a violation; holds that were short explain nothing.
+const AROUND: u64 = 3_000_000;
+const SHORT: u64 = 50_000;
+
+/// What the run knows besides the notes.
+pub(crate) struct Facts {
+    pub(crate) seed: u64,
+    pub(crate) from: u64,
+    pub(crate) until: u64,
+    pub(crate) majority: bool,
+    /// What clients and proxies printed that ended by themselves.
+    pub(crate) crashed: Vec<String>,
+    pub(crate) tallies: Tallies,
+    pub(crate) journal: Journal,
+}
+
+/// What the clients' notes amount to.
+struct Notes {
+    holds: Vec<Hold>,
+    /// When locks were newly acquired, in order.
+    acquired: Vec<u64>,
+    missed: BTreeMap<String, u64>,
+}
+
+/// Reports, and passes or fails the run.
+pub(crate) fn pass(facts: &Facts, notes: &Path) -> ExitCode {
+    let notes = Notes::gather(notes);
+    let violations = judge(&notes.holds);
+    let mut faults = Vec::new();
+    if !facts.majority {
+        faults.extend(violations.iter().map(Violation::to_string));
+        faults.extend(facts.journal.missing.iter().cloned());
+    }
+    faults.extend(
+        facts
+            .crashed
+            .iter()
+            .map(|output| format!("a process ended by itself: {output}")),
+    );
+    let lost = &facts.tallies.fenced.lost;
+    if !lost.is_empty() {
+        faults.push(format!(
+            "updates lost at the register that checks tokens: {lost:?}"
+        ));
+    }
+    faults.extend(notes.too_little(facts));
+
+    report(facts, &notes, &violations);
+    if faults.is_empty() {
+        println!("chaos: passed, seed {}", facts.seed);
+        return ExitCode::SUCCESS;
+    }
+    for fault in &faults {
+        println!("FAULT: {fault}");
+    }
+    if let Some(violation) = violations.first().filter(|_| !facts.majority) {
+        show_around(facts, &notes, violation);
+    }
+    println!("chaos: FAILED, seed {}", facts.seed);
+    ExitCode::FAILURE
+}
+
+impl Notes {
+    fn gather(folder: &Path) -> Self {
+        let mut history = History::default();
+        let mut acquired = Vec::new();
+        let mut missed = BTreeMap::new();
+        for file in fs::read_dir(folder).unwrap() {
+            for note in record::read(&file.unwrap().path()) {
+                match note {
+                    Note::Held { hold, fresh } => {
+                        if fresh {
+                            acquired.push(hold.acquired);
+                        }
+                        history.held(hold);
+                    }
+                    Note::Freed {
+                        resource,
+                        owner,
+                        token,
+                        at,
+                    } => history.released(resource, &owner, token, at),
+                    Note::Missed { why } => *missed.entry(why).or_default() += 1,
+                }
+            }
+        }
+        acquired.sort_unstable();
+        Self {
+            holds: history.holds(),
+            acquired,
+            missed,
+        }
+    }
+
+    /// The longest time without a new holder of any lock.
+    fn longest_gap(&self, facts: &Facts) -> u64 {
+        let within = self.acquired.iter().copied();
+        let within = within.filter(|at| (facts.from..facts.until).contains(at));
+        let marks = std::iter::once(facts.from)
+            .chain(within)
+            .chain([facts.until]);
+        let marks: Vec<_> = marks.collect();
+        let gaps = marks.windows(2).map(|pair| pair[1] - pair[0]);
+        gaps.max().unwrap_or_default()
+    }
+
+    fn a_minute(&self, facts: &Facts) -> u64 {
+        self.acquired.len() as u64 * 60_000_000 / (facts.until - facts.from).max(1)
+    }
+
+    /// Locks that nobody gets.
+    fn too_little(&self, facts: &Facts) -> Vec<String> {
+        let mut faults = Vec::new();
+        if facts.majority {
+            if self.acquired.is_empty() {
+                faults.push("nobody ever got a lock".to_owned());
+            }
+            return faults;
+        }
+        let (gap, rate) = (self.longest_gap(facts), self.a_minute(facts));
+        if gap > LONGEST_GAP {
+            faults.push(format!("nobody got a lock for {} ms", gap / 1_000));
+        }
+        if rate < LEAST_A_MINUTE {
+            faults.push(format!("only {rate} acquisitions a minute"));
+        }
+        faults
+    }
+}
+
+fn report(facts: &Facts, notes: &Notes, violations: &[Violation]) {
+    println!("\ninjections:");
+    for (kind, count) in &facts.journal.counts {
+        println!("  {count:>6}  {kind}");
+    }
+    let all: u64 = facts.journal.counts.values().sum();
+    println!(
+        "  {all:>6}  in all, in {} s",
+        (facts.until - facts.from) / 1_000_000
+    );
+    println!("\nlocks:");
+    println!(
+        "  {} acquired, {} a minute; longest time without any: {} ms",
+        notes.acquired.len(),
+        notes.a_minute(facts),
+        notes.longest_gap(facts) / 1_000
+    );
+    println!("  not acquired: {:?}", notes.missed);
+    let count =
+        |kind: fn(&Violation) -> bool| violations.iter().filter(|found| kind(found)).count();
+    println!(
+        "  keys with two holders at once: {}; with tokens out of order: {}; with a token of two owners: {}",
+        count(|found| matches!(found, Violation::Overlap(..))),
+        count(|found| matches!(found, Violation::Inversion(..))),
+        count(|found| matches!(found, Violation::Shared(..))),
+    );
+    println!("\nupdates by clients that write whether their lease is over or not:");
+    println!(
+        "  register that checks tokens: {}",
+        rate(&facts.tallies.fenced)
+    );
+    println!(
+        "  register that checks nothing: {}",
+        rate(&facts.tallies.unfenced)
+    );
+    println!("  refused for their token: {}\n", facts.tallies.refused);
+}
+
+fn rate(tally: &Tally) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "a share, for people")]
+    let share = 100.0 * tally.lost.len() as f64 / tally.accepted.max(1) as f64;
+    format!(
+        "{} of {} lost ({share:.3} %)",
+        tally.lost.len(),
+        tally.accepted
+    )
+}
+
+/// The holds of that lock and what the nemesis did, in one order.
+fn show_around(facts: &Facts, notes: &Notes, violation: &Violation) {
+    let (Violation::Overlap(one, other)
+    | Violation::Inversion(one, other)
+    | Violation::Shared(one, other)) = violation;
+    let from = one.asked.min(other.asked).saturating_sub(AROUND);
+    let until = one.acquired.max(other.acquired) + AROUND;
+    let holds = notes.holds.iter().filter(|hold| {
+        let long = hold.end().saturating_sub(hold.acquired) > SHORT;
+        hold.resource == one.resource && (long || [one, other].contains(hold))
+    });
+    let mut lines: Vec<_> = holds
+        .map(|hold| (hold.acquired, hold.to_string()))
+        .chain(facts.journal.entries.iter().cloned())
+        .filter(|(at, _)| (from..until).contains(at))
+        .collect();
+    lines.sort();
+    println!("\naround the first violation:");
+    for (at, line) in lines {
+        println!("  {at}  {line}");
+    }
+}
