@@ -25,6 +25,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_mins(5);
 /// Where a guard is waited for.
 const SHORT: Duration = SECOND;
+/// For disks that are slow to sync.
+const PATIENT: Duration = Duration::from_secs(5);
 /// How often the power fails, unless the environment says otherwise.
 const LOSSES: usize = 48;
 /// How many nodes suffer that side by side.
@@ -74,6 +76,7 @@ impl Lane {
         let server = Arc::new(server.await.unwrap());
         let client = Redlock::builder()
             .node_urls([server.url()])
+            .node_timeout(PATIENT)
             .initialise(Some(max_lease));
         Self {
             server,
