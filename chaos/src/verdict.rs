@@ -15,7 +15,7 @@ use crate::register::{Tallies, Tally};
 /// stopped holds its lock for a lease, and a killed one too. Locks that refuse everybody are safe,
 /// and of no use.
 const LONGEST_GAP: u64 = 15_000_000;
-const LEAST_A_MINUTE: u64 = 200;
+const LEAST_A_MINUTE: u64 = 60;
 
 /// Shown around a violation; holds that were short explain nothing.
 const AROUND: u64 = 3_000_000;
