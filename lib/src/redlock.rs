@@ -7,6 +7,7 @@ mod extend;
 mod fanout;
 mod grant;
 mod guard;
+mod line;
 mod proposal;
 mod release;
 mod renewer;
@@ -37,6 +38,7 @@ use crate::entropy::Entropy;
 use crate::node::{Ballot, Judged, Node};
 use crate::observer::Observer;
 use chores::Chores;
+use line::Lines;
 
 /// A lock over a quorum of independent nodes.
 ///
@@ -57,6 +59,7 @@ pub(crate) struct Inner {
     tokens: Mutex<TokenClock>,
     cluster: OnceLock<ClusterInfo>,
     chores: Chores,
+    lines: Lines,
     runtime: Handle,
 }
 

@@ -372,7 +372,8 @@ async fn a_thousand_waiters_of_one_lease_do_not_ask_all_the_time() {
     for result in waiting.join_all().await {
         assert!(matches!(result, Err(Error::Contended { .. })), "{result:?}");
     }
-    // Each tries at once, and once more half way.
-    assert_eq!(counter.attempts.load(Ordering::Relaxed), 2_000);
+    // Each tries at once; then they stand in line, and only its head asks again.
+    let attempts = counter.attempts.load(Ordering::Relaxed);
+    assert!((1_000..1_010).contains(&attempts), "{attempts}");
     assert_eq!(counter.acquires.load(Ordering::Relaxed), 1_000);
 }

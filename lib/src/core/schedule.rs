@@ -125,6 +125,52 @@ impl Schedule {
         Next::At(next)
     }
 
+    /// What was to be done at this moment is done earlier, for another reason;
+    /// a planned attempt is still planned.
+    pub const fn interrupted(&mut self, next: Moment) {
+        if self.next_planned.is_none() {
+            self.next_planned = Some(next);
+            self.planned -= 1;
+        }
+    }
+
+    /// When the plan is over, if no attempt is made before. While others stand
+    /// before us, planned attempts pass without being made.
+    #[must_use]
+    pub fn end(&self, now: Moment, roll: f64) -> Moment {
+        let left = self.plan.retries.saturating_sub(self.planned - 1);
+        let (first, left) = match self.next_planned {
+            Some(planned) => (planned, left.saturating_sub(1)),
+            None => (now, left),
+        };
+        let end = first + self.step(roll).saturating_mul(left);
+        self.plan.deadline.map_or(end, |deadline| end.min(deadline))
+    }
+
+    /// The planned attempts between these moments passed without being made.
+    pub fn skip(&mut self, from: Moment, now: Moment, roll: f64) {
+        let step = self.step(roll);
+        let first = self.next_planned.take().unwrap_or(from + step);
+        let left = self.plan.retries.saturating_sub(self.planned - 1);
+        let passed = if now < first {
+            0
+        } else {
+            let late = now.saturating_since(first).as_nanos();
+            let steps = late.checked_div(step.as_nanos());
+            let steps = steps.and_then(|steps| u32::try_from(steps).ok());
+            steps.map_or(left, |steps| steps.saturating_add(1).min(left))
+        };
+        self.planned += passed;
+        if passed < left {
+            self.next_planned = Some(first + step * passed);
+        }
+    }
+
+    /// The time from one planned attempt to the next.
+    fn step(&self, roll: f64) -> Duration {
+        self.plan.delay + self.plan.jitter.mul_f64(roll)
+    }
+
     fn note_outage(&mut self, loss: Loss, now: Moment) {
         if loss == Loss::Unavailable {
             self.away_since.get_or_insert(now);
@@ -285,6 +331,40 @@ mod tests {
         assert!(moments[1].since_origin() <= SPLIT_SPREAD);
         assert!(moments.len() > 4, "several tries within one delay");
         assert!(moments.len() < 20, "but no storm: {}", moments.len());
+    }
+
+    #[test]
+    fn attempts_that_pass_unmade_use_up_the_plan_and_are_not_accounted_for() {
+        let start = Moment::default();
+        let mut schedule = Schedule::new(plan(5, SECOND));
+        assert_eq!(schedule.end(start, 0.5), start + 5 * SECOND);
+        // The attempts at 1 s and 2 s pass; that at 3 s is still planned.
+        let turn = start + Duration::from_millis(2_500);
+        schedule.skip(start, turn, 0.5);
+        assert_eq!(schedule.end(turn, 0.5), start + 5 * SECOND);
+        assert_eq!(
+            schedule.after(HELD, turn, 0.5),
+            Next::At(start + 3 * SECOND)
+        );
+        schedule.begin();
+        assert_eq!(schedule.attempts(), 1);
+        schedule.skip(start + 3 * SECOND, start + 9 * SECOND, 0.5);
+        assert_eq!(schedule.after(HELD, start + 9 * SECOND, 0.5), Next::GiveUp);
+    }
+
+    #[test]
+    fn what_is_done_earlier_leaves_the_planned_attempt_in_its_place() {
+        let start = Moment::default();
+        let mut schedule = Schedule::new(plan(1, SECOND));
+        schedule.begin();
+        let planned = Next::At(start + SECOND);
+        assert_eq!(schedule.after(HELD, start, 0.5), planned);
+        for millis in [100, 200, 300] {
+            schedule.interrupted(start + SECOND);
+            let now = start + Duration::from_millis(millis);
+            assert_eq!(schedule.after(HELD, now, 0.5), planned);
+        }
+        assert_eq!(schedule.after(HELD, start + SECOND, 0.5), Next::GiveUp);
     }
 
     #[test]

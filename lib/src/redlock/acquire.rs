@@ -3,23 +3,28 @@
 //! What each proposal leaves, and undoes, is in `proposal.rs`.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use super::grant::Validity;
-use super::proposal::{Armed, Proposal};
+use super::line::{News, Standing};
+use super::proposal::{Bid, Flight};
 use super::{Grant, Inner, Redlock, fanout};
 use crate::clock::Moment;
 use crate::config::AcquireOptions;
-use crate::core::attempt::{Attempt, Loss, Step, Terms, Won};
+use crate::core::attempt::{Attempt, Loss, Won};
 use crate::core::schedule::{Next, Plan, Schedule};
-use crate::core::token::FencingToken;
-use crate::core::types::{CallId, OwnerId, Resource};
+use crate::core::types::Resource;
 use crate::entropy;
 use crate::error::Error;
-use crate::node::Ballot;
 use crate::observer::{AcquireOutcome, Event};
 
 /// Proposals again within one attempt, when a token was too low or too far ahead.
 const MAX_PROPOSALS: u32 = 3;
+/// What is known of a lock for which others of this process wait already.
+const BEHIND_OTHERS: Loss = Loss::Contended {
+    free_in: None,
+    split: false,
+};
 
 impl Redlock {
     /// Acquires the lock, trying again while others hold it, as the options say.
@@ -54,20 +59,22 @@ impl Redlock {
 }
 
 /// One acquire request with all its attempts.
-struct Request<'a> {
-    inner: &'a Arc<Inner>,
-    resource: Resource,
-    owner: OwnerId,
-    /// The call; each proposal is an attempt of its own.
-    call: CallId,
+struct Request {
+    bid: Arc<Bid>,
     options: AcquireOptions,
     started: Moment,
     schedule: Schedule,
+    /// Its place among this process's waiters for the lock, once it waits.
+    standing: Option<Standing>,
+    /// The number of releases before its last attempt.
+    releases: u64,
+    /// How its last attempt ended.
+    last: Option<(Loss, Attempt)>,
     ended: bool,
 }
 
-impl<'a> Request<'a> {
-    fn new(inner: &'a Arc<Inner>, resource: Resource, options: AcquireOptions) -> Self {
+impl Request {
+    fn new(inner: &Arc<Inner>, resource: Resource, options: AcquireOptions) -> Self {
         let started = inner.clock.now();
         let owner = options
             .owner
@@ -80,139 +87,179 @@ impl<'a> Request<'a> {
             deadline: options.deadline.map(|after| started + after),
             patience: inner.settings.patience,
         });
-        let call = entropy::call_id(&*inner.entropy);
-        Self {
-            inner,
+        let bid = Arc::new(Bid {
+            inner: Arc::clone(inner),
             resource,
             owner,
-            call,
+            lease: options.lease,
+            min_validity: options.min_validity,
+            call: entropy::call_id(&*inner.entropy),
+            proposals: AtomicU32::new(0),
+        });
+        Self {
+            bid,
             options,
             started,
             schedule,
+            standing: None,
+            releases: 0,
+            last: None,
             ended: false,
         }
     }
 
     async fn run(&mut self) -> Result<Grant, Error> {
+        let inner = Arc::clone(&self.bid.inner);
+        // Who named its owner id may hold the lock already, and is told so at once.
+        if self.options.owner.is_none() && self.options.retries > 0 {
+            self.standing = inner.lines.join_behind(&self.bid);
+        }
+        let mut why = BEHIND_OTHERS;
+        let mut flight = self.standing.is_none().then(|| self.bid.launch(None));
         loop {
-            self.schedule.begin();
-            if let Some(counter) = &self.options.counter {
-                counter.set(self.schedule.attempts());
+            if let Some(flight) = flight.take() {
+                match self.attempt(flight).await {
+                    Ok(won) => return Ok(self.win(won)),
+                    Err(loss) => why = loss,
+                }
             }
-            let (attempt, result) = self.attempt().await;
-            let loss = match result {
-                Ok(won) => return Ok(self.grant(won)),
-                Err(loss) => loss,
+            flight = match self.wait(why).await {
+                Some(flight) => Some(flight),
+                None if self.last.is_some() || self.learn_from_others() => {
+                    return Err(self.error());
+                }
+                // The plan is over before anything was asked.
+                None => {
+                    self.standing = None;
+                    Some(self.bid.launch(None))
+                }
             };
-            let now = self.inner.clock.now();
-            let roll = entropy::roll(&*self.inner.entropy);
-            match self.schedule.after(loss, now, roll) {
-                Next::At(next) => tokio::time::sleep(next.saturating_since(now)).await,
-                Next::GiveUp => return Err(self.error(loss, &attempt)),
+        }
+    }
+
+    /// Waits for the next attempt to be due, and begins it. `None` when the plan is over.
+    async fn wait(&mut self, mut loss: Loss) -> Option<Flight> {
+        loop {
+            let now = self.bid.inner.clock.now();
+            let roll = entropy::roll(&*self.bid.inner.entropy);
+            let is_head = self.standing.as_ref().is_none_or(Standing::is_head);
+            let until = if is_head {
+                match self.schedule.after(loss, now, roll) {
+                    Next::At(next) => next,
+                    Next::GiveUp => return None,
+                }
+            } else {
+                self.schedule.end(now, roll)
+            };
+            if self.standing.is_none() {
+                let standing = self.bid.inner.lines.join(&self.bid, self.releases);
+                if let Some((loss, attempt)) = &self.last {
+                    standing.note(*loss, attempt);
+                }
+                self.standing = Some(standing);
             }
+            let standing = self.standing.as_ref()?;
+            let news = standing.news(until).await;
+            if is_head {
+                if news.is_some() {
+                    self.schedule.interrupted(until);
+                }
+            } else {
+                let woken = self.bid.inner.clock.now();
+                self.schedule.skip(now, woken, roll);
+            }
+            loss = BEHIND_OTHERS;
+            return match news {
+                Some(News::Begun(flight)) => Some(*flight),
+                Some(News::Try) => Some(self.bid.launch(None)),
+                Some(News::Head) => continue,
+                None if is_head => Some(self.bid.launch(None)),
+                None => None,
+            };
         }
     }
 
     /// One attempt, with the proposals again that cost nothing.
-    async fn attempt(&mut self) -> (Attempt, Result<Won, Loss>) {
-        let mut floor = None;
+    async fn attempt(&mut self, mut flight: Flight) -> Result<Won, Loss> {
+        self.schedule.begin();
+        if let Some(counter) = &self.options.counter {
+            counter.set(self.schedule.attempts());
+        }
         let mut proposals = 1;
-        loop {
-            let (attempt, result) = self.propose(floor).await;
-            match result {
-                Err(Loss::Propose { floor: above }) if proposals < MAX_PROPOSALS => {
+        let (attempt, result) = loop {
+            self.releases = flight.releases;
+            match flight.land().await {
+                (_, Err(Loss::Propose { floor })) if proposals < MAX_PROPOSALS => {
                     proposals += 1;
-                    floor = above;
+                    flight = self.bid.launch(floor);
                 }
                 // The floors outran every proposal: others acquire at the same time.
-                Err(Loss::Propose { .. }) => {
-                    return (
-                        attempt,
-                        Err(Loss::Contended {
-                            free_in: None,
-                            split: true,
-                        }),
-                    );
+                (attempt, Err(Loss::Propose { .. })) => {
+                    let loss = Loss::Contended {
+                        free_in: None,
+                        split: true,
+                    };
+                    break (attempt, Err(loss));
                 }
-                decided => return (attempt, decided),
+                landed => break landed,
             }
+        };
+        if let Err(loss) = result {
+            if let Some(standing) = &self.standing {
+                standing.note(loss, &attempt);
+            }
+            self.last = Some((loss, attempt));
         }
+        result
     }
 
-    /// One proposal to all nodes: one round trip.
-    async fn propose(&mut self, floor: Option<FencingToken>) -> (Attempt, Result<Won, Loss>) {
-        let inner = self.inner;
-        // Counted, so that an undo can tell this proposal from those before it.
-        self.call = self.call.at_attempt(self.call.attempt().saturating_add(1));
-        let started = inner.clock.now();
-        let token = inner.propose(floor);
-        let attempt = Attempt::new(Terms {
-            nodes: inner.nodes.len(),
-            lease: self.options.lease,
-            started,
-            token,
-            drift: inner.settings.drift,
-            max_lease: inner.max_lease(),
-            min_validity: self.options.min_validity,
-        });
-        let not_after = (started + inner.settings.node_timeout).min(attempt.hopeless_from());
-        let named = (&self.resource, &self.owner);
-        let proposal = Proposal::new(inner, named, self.options.lease, (self.call, token));
-        let mut armed = Armed::new(&proposal, attempt);
-        let command = proposal.command();
-        let mut ballot = Ballot::with_late(move |node, reply| proposal.late(node, &reply.vote));
-        fanout::send(&inner.nodes, &command, not_after, &ballot);
-        let mut step = Step::Wait;
-        let decided = async {
-            while step == Step::Wait {
-                let (node, reply) = ballot.next().await;
-                step = armed.attempt.reply(node, reply, inner.clock.now());
-            }
+    /// Takes what the head of the line was told last for an answer.
+    fn learn_from_others(&mut self) -> bool {
+        let refusal = self.standing.as_ref().and_then(Standing::last);
+        let Some(refusal) = refusal else { return false };
+        let age = self.bid.inner.clock.now().saturating_since(refusal.at);
+        let loss = match refusal.loss {
+            Loss::Contended { free_in, split } => Loss::Contended {
+                free_in: free_in.map(|left| left.saturating_sub(age)),
+                split,
+            },
+            loss => loss,
         };
-        if tokio::time::timeout(not_after.saturating_since(started), decided)
-            .await
-            .is_err()
-        {
-            step = armed.attempt.time_out(inner.clock.now());
+        self.last = Some((loss, refusal.attempt.clone()));
+        true
+    }
+
+    fn win(&mut self, won: Won) -> Grant {
+        if let Some(standing) = self.standing.take() {
+            standing.win();
         }
-        if let Some(median) = armed.attempt.median_time() {
-            inner.align(median);
-        }
-        let took = inner.clock.now().saturating_since(started);
-        let result = match step {
-            Step::Won(won) => {
-                armed.win(won.token);
-                Ok(won)
-            }
-            Step::Lost(loss) => Err(loss),
-            Step::Wait => Err(Loss::Unavailable),
-        };
-        inner.observer.event(&Event::Attempted {
-            won: result.is_ok(),
-            took,
-        });
-        (armed.attempt.clone(), result)
+        self.grant(won)
     }
 
     fn grant(&self, won: Won) -> Grant {
         Grant {
-            resource: self.resource.clone(),
-            owner: self.owner.clone(),
+            resource: self.bid.resource.clone(),
+            owner: self.bid.owner.clone(),
             token: won.token,
             validity: Validity::new(won.valid_until),
             attempts: self.schedule.attempts(),
-            clock: Arc::clone(&self.inner.clock),
+            clock: Arc::clone(&self.bid.inner.clock),
         }
     }
 
-    fn error(&self, loss: Loss, attempt: &Attempt) -> Error {
+    fn error(&self) -> Error {
+        let attempts = self.schedule.attempts();
+        let nodes = &self.bid.inner.nodes;
+        let Some((loss, attempt)) = &self.last else {
+            let report = fanout::report(nodes, std::iter::empty());
+            return Error::Unavailable { attempts, report };
+        };
         let votes = attempt
             .replies()
             .iter()
             .map(|reply| reply.as_ref().map(|reply| &reply.vote));
-        let report = fanout::report(&self.inner.nodes, votes);
-        let attempts = self.schedule.attempts();
-        match loss {
+        let report = fanout::report(nodes, votes);
+        match *loss {
             Loss::Contended { free_in, .. } => Error::Contended {
                 attempts,
                 retry_after: free_in,
@@ -226,9 +273,9 @@ impl<'a> Request<'a> {
 
     fn end(&mut self, outcome: AcquireOutcome) {
         if !std::mem::replace(&mut self.ended, true) {
-            let took = self.inner.clock.now().saturating_since(self.started);
+            let took = self.bid.inner.clock.now().saturating_since(self.started);
             let attempts = self.schedule.attempts();
-            self.inner.observer.event(&Event::Acquired {
+            self.bid.inner.observer.event(&Event::Acquired {
                 outcome,
                 attempts,
                 took,
@@ -237,7 +284,7 @@ impl<'a> Request<'a> {
     }
 }
 
-impl Drop for Request<'_> {
+impl Drop for Request {
     fn drop(&mut self) {
         self.end(AcquireOutcome::Cancelled);
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::chores::Chores;
+use super::line::Lines;
 use super::{Inner, Redlock};
 use crate::clock::{Clock, SystemClock};
 use crate::cluster::Cluster;
@@ -190,6 +191,7 @@ impl RedlockBuilder {
             tokens: Mutex::new(TokenClock::default()),
             cluster: OnceLock::new(),
             chores,
+            lines: Lines::new(),
             runtime: Handle::current(),
         };
         let redlock = Redlock {

@@ -4,30 +4,127 @@
 //! proposal is armed: whatever ends it, the caller's disappearance included,
 //! undoes it on every node that granted or has not refused.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::Inner;
-use crate::core::attempt::Attempt;
+use super::{Inner, fanout};
+use crate::clock::Moment;
+use crate::core::attempt::{Attempt, Loss, Step, Terms, Won};
 use crate::core::command::Command;
 use crate::core::quorum::Vote;
 use crate::core::token::FencingToken;
 use crate::core::types::{CallId, OwnerId, Resource};
+use crate::node::{Ballot, BallotReader};
+use crate::observer::Event;
 
-/// What was proposed. It outlives the caller, to hear late answers.
-pub(super) struct Proposal {
+/// What one acquire request asks for, in all its attempts.
+pub(super) struct Bid {
     pub(super) inner: Arc<Inner>,
     pub(super) resource: Resource,
     pub(super) owner: OwnerId,
     pub(super) lease: Duration,
+    pub(super) min_validity: Duration,
     pub(super) call: CallId,
-    pub(super) token: FencingToken,
+    /// Proposals are counted, so that an undo can tell each from those before it.
+    pub(super) proposals: AtomicU32,
+}
+
+impl Bid {
+    /// Sends a proposal to all nodes, under a token above `floor`.
+    pub(super) fn launch(&self, floor: Option<FencingToken>) -> Flight {
+        let inner = &self.inner;
+        let releases = inner.lines.releases(&self.resource);
+        let number = self.proposals.fetch_add(1, Ordering::Relaxed);
+        let call = self.call.at_attempt(number.saturating_add(2));
+        let started = inner.clock.now();
+        let token = inner.propose(floor);
+        let attempt = Attempt::new(Terms {
+            nodes: inner.nodes.len(),
+            lease: self.lease,
+            started,
+            token,
+            drift: inner.settings.drift,
+            max_lease: inner.max_lease(),
+            min_validity: self.min_validity,
+        });
+        let not_after = (started + inner.settings.node_timeout).min(attempt.hopeless_from());
+        let named = (&self.resource, &self.owner);
+        let proposal = Proposal::new(inner, named, self.lease, (call, token));
+        let armed = Armed::new(&proposal, attempt);
+        let command = proposal.command();
+        let ballot = Ballot::with_late(move |node, reply| proposal.late(node, &reply.vote));
+        fanout::send(&inner.nodes, &command, not_after, &ballot);
+        Flight {
+            releases,
+            ballot,
+            armed,
+            started,
+            not_after,
+        }
+    }
+}
+
+/// A proposal that is under way. Dropping it undoes it.
+pub(super) struct Flight {
+    /// The number of releases before it: see [`Lines::join`](super::line::Lines::join).
+    pub(super) releases: u64,
+    ballot: BallotReader,
+    armed: Armed,
+    started: Moment,
+    not_after: Moment,
+}
+
+impl Flight {
+    /// Waits until it is decided, or its time is over.
+    pub(super) async fn land(mut self) -> (Attempt, Result<Won, Loss>) {
+        let inner = Arc::clone(&self.armed.proposal.inner);
+        let (armed, ballot) = (&mut self.armed, &mut self.ballot);
+        let mut step = Step::Wait;
+        let decided = async {
+            while step == Step::Wait {
+                let (node, reply) = ballot.next().await;
+                step = armed.attempt.reply(node, reply, inner.clock.now());
+            }
+        };
+        let time = inner.remaining(self.not_after);
+        if tokio::time::timeout(time, decided).await.is_err() {
+            step = armed.attempt.time_out(inner.clock.now());
+        }
+        if let Some(median) = armed.attempt.median_time() {
+            inner.align(median);
+        }
+        let took = inner.clock.now().saturating_since(self.started);
+        let result = match step {
+            Step::Won(won) => {
+                armed.win(won.token);
+                Ok(won)
+            }
+            Step::Lost(loss) => Err(loss),
+            Step::Wait => Err(Loss::Unavailable),
+        };
+        inner.observer.event(&Event::Attempted {
+            won: result.is_ok(),
+            took,
+        });
+        (armed.attempt.clone(), result)
+    }
+}
+
+/// What was proposed. It outlives the caller, to hear late answers.
+struct Proposal {
+    inner: Arc<Inner>,
+    resource: Resource,
+    owner: OwnerId,
+    lease: Duration,
+    call: CallId,
+    token: FencingToken,
     /// The grant of another call that won in place of the proposed one.
     kept: OnceLock<FencingToken>,
 }
 
 impl Proposal {
-    pub(super) fn new(
+    fn new(
         inner: &Arc<Inner>,
         (resource, owner): (&Resource, &OwnerId),
         lease: Duration,
@@ -44,7 +141,7 @@ impl Proposal {
         })
     }
 
-    pub(super) fn command(&self) -> Command {
+    fn command(&self) -> Command {
         Command::Acquire {
             resource: self.resource.clone(),
             owner: self.owner.clone(),
@@ -57,7 +154,7 @@ impl Proposal {
     /// An answer that nobody waits for: late grants of a won proposal are welcome,
     /// and a lost one is undone already. Only where another call's grant won, the
     /// proposal must go from nodes that granted it all the same.
-    pub(super) fn late(&self, node: usize, vote: &Vote) {
+    fn late(&self, node: usize, vote: &Vote) {
         let Some(kept) = self.kept.get() else { return };
         if Attempt::may_be_left(vote, Some(*kept)) {
             self.undo(node);
@@ -76,14 +173,14 @@ impl Proposal {
 }
 
 /// A proposal that was sent, with the answers so far.
-pub(super) struct Armed {
+struct Armed {
     proposal: Arc<Proposal>,
-    pub(super) attempt: Attempt,
+    attempt: Attempt,
     won: bool,
 }
 
 impl Armed {
-    pub(super) fn new(proposal: &Arc<Proposal>, attempt: Attempt) -> Self {
+    fn new(proposal: &Arc<Proposal>, attempt: Attempt) -> Self {
         Self {
             proposal: Arc::clone(proposal),
             attempt,
@@ -92,7 +189,7 @@ impl Armed {
     }
 
     /// It is won under this token, its own or that of another call of the owner.
-    pub(super) fn win(&mut self, token: FencingToken) {
+    fn win(&mut self, token: FencingToken) {
         self.won = true;
         if token == self.proposal.token {
             return;

@@ -36,6 +36,13 @@ impl Inner {
     /// Releases in the background, on every node; for callers that are going away.
     pub(super) fn let_go(&self, held: &Holding) {
         let token = held.token.unwrap_or_else(|| self.propose(None));
+        if self.lines.is_waited_for(&held.resource) {
+            // The chores take their time; who waits here need not.
+            let command = release_of(held, token);
+            let not_after = self.clock.now() + self.settings.node_timeout;
+            fanout::send(&self.nodes, &command, not_after, &Ballot::open());
+            self.lines.hand_over(&held.resource);
+        }
         for node in 0..self.nodes.len() {
             self.settle(node, held, token);
         }
@@ -76,6 +83,7 @@ impl<'a> Release<'a> {
         let mut ballot = Ballot::with_late(move |node, reply| settling.note(node, &reply.vote));
         let not_after = inner.clock.now() + inner.settings.node_timeout;
         fanout::send(&inner.nodes, &self.command(self.asked), not_after, &ballot);
+        inner.lines.hand_over(&self.held.resource);
         let mut votes: Vec<Option<Vote>> = vec![None; inner.nodes.len()];
         let judged = tokio::time::timeout(
             inner.settings.node_timeout,
@@ -121,11 +129,7 @@ impl<'a> Release<'a> {
     }
 
     fn command(&self, token: FencingToken) -> Command {
-        Command::Release {
-            resource: self.held.resource.clone(),
-            owner: self.held.owner.clone(),
-            token,
-        }
+        release_of(&self.held, token)
     }
 
     fn answer(&self, outcome: ReleaseOutcome, votes: &[Option<Vote>]) -> Result<(), Error> {
@@ -153,6 +157,14 @@ impl<'a> Release<'a> {
                 })
             }
         }
+    }
+}
+
+fn release_of(held: &Holding, token: FencingToken) -> Command {
+    Command::Release {
+        resource: held.resource.clone(),
+        owner: held.owner.clone(),
+        token,
     }
 }
 

@@ -1,0 +1,309 @@
+//! Who of this process waits for each lock, and how it passes from one to the next.
+//!
+//! Waiters of one lock stand in one line, and only its head talks to the nodes:
+//! there is no herd, and nobody of the process starves. A release begins the
+//! head's next attempt itself, right behind its own commands, so that the lock
+//! changes hands within one round trip. What the head learns of the nodes holds
+//! for everybody behind it.
+//!
+//! Invariant: whoever stands in a line is told when it becomes the head, and a
+//! head that leaves without the lock has the next one try at once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::proposal::{Bid, Flight};
+use crate::clock::Moment;
+use crate::core::attempt::{Attempt, Loss};
+use crate::core::types::Resource;
+
+/// Counters of releases: locks share them, which costs a needless attempt at times.
+const STRIPES: usize = 64;
+
+/// All lines of one client.
+pub(super) struct Lines {
+    by_lock: Mutex<HashMap<Resource, Line>>,
+    /// How many lines there are, so that a client without waiters looks at nothing else.
+    count: AtomicUsize,
+    releases: [AtomicU64; STRIPES],
+    hashing: RandomState,
+}
+
+#[derive(Default)]
+struct Line {
+    places: BTreeMap<u64, Arc<Place>>,
+    next: u64,
+    last: Option<Arc<Refusal>>,
+}
+
+/// How the last attempt of a line's head ended.
+pub(super) struct Refusal {
+    pub(super) loss: Loss,
+    pub(super) attempt: Attempt,
+    pub(super) at: Moment,
+}
+
+struct Place {
+    bid: Arc<Bid>,
+    is_head: AtomicBool,
+    inbox: Mutex<Inbox>,
+    told: Notify,
+}
+
+#[derive(Default)]
+struct Inbox {
+    news: Option<News>,
+    /// Whether an attempt could be begun on its behalf.
+    asleep: bool,
+    left: bool,
+}
+
+/// What somebody in a line is told.
+pub(super) enum News {
+    /// It is the head now; the lock went to the one before it.
+    Head,
+    /// The lock may be free: it should try.
+    Try,
+    /// The lock is being let go, and this attempt follows on the heels of the release.
+    Begun(Box<Flight>),
+}
+
+impl Lines {
+    pub(super) fn new() -> Self {
+        Self {
+            by_lock: Mutex::default(),
+            count: AtomicUsize::new(0),
+            releases: [const { AtomicU64::new(0) }; STRIPES],
+            hashing: RandomState::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Resource, Line>> {
+        self.by_lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number that changes with each release of the lock by this client.
+    pub(super) fn releases(&self, resource: &Resource) -> u64 {
+        self.stripe(resource).load(Ordering::Acquire)
+    }
+
+    fn stripe(&self, resource: &Resource) -> &AtomicU64 {
+        let hash = self.hashing.hash_one(resource);
+        &self.releases[usize::try_from(hash % STRIPES as u64).unwrap_or(0)]
+    }
+
+    /// Stands at the end of the lock's line, if there is one.
+    pub(super) fn join_behind(&self, bid: &Arc<Bid>) -> Option<Standing> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut lines = self.lock();
+        let line = lines.get_mut(&bid.resource)?;
+        Some(line.join(bid))
+    }
+
+    /// Stands at the end of the lock's line, or begins one. `releases` is the
+    /// number of before the attempt that was lost: a release that came since is
+    /// not missed.
+    pub(super) fn join(&self, bid: &Arc<Bid>, releases: u64) -> Standing {
+        let mut lines = self.lock();
+        let line = lines.entry(bid.resource.clone()).or_insert_with(|| {
+            self.count.fetch_add(1, Ordering::AcqRel);
+            Line::default()
+        });
+        let standing = line.join(bid);
+        drop(lines);
+        if standing.is_head() && self.releases(&bid.resource) != releases {
+            standing.place.tell(News::Try);
+        }
+        standing
+    }
+
+    /// The lock was just let go: the head's attempt follows at once.
+    pub(super) fn hand_over(&self, resource: &Resource) {
+        self.stripe(resource).fetch_add(1, Ordering::AcqRel);
+        while let Some(head) = self.head(resource) {
+            let mut inbox = head.lock();
+            if inbox.left {
+                continue;
+            }
+            let news = if inbox.asleep && inbox.news.is_none() {
+                News::Begun(Box::new(head.bid.launch(None)))
+            } else {
+                News::Try
+            };
+            inbox.take(news);
+            drop(inbox);
+            head.told.notify_one();
+            return;
+        }
+    }
+
+    /// Whether anybody of this process waits for the lock.
+    pub(super) fn is_waited_for(&self, resource: &Resource) -> bool {
+        self.head(resource).is_some()
+    }
+
+    fn head(&self, resource: &Resource) -> Option<Arc<Place>> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let lines = self.lock();
+        let (_, head) = lines.get(resource)?.places.first_key_value()?;
+        Some(Arc::clone(head))
+    }
+
+    fn leave(&self, standing: &Standing, won: bool) {
+        let (resource, place) = (&standing.place.bid.resource, &standing.place);
+        let mut lines = self.lock();
+        let mut inbox = place.lock();
+        inbox.left = true;
+        // An attempt that was begun for it is undone by its drop, after the locks are free.
+        let unread = inbox.news.take();
+        drop(inbox);
+        let Some(line) = lines.get_mut(resource) else {
+            return;
+        };
+        let was_head = place.is_head.load(Ordering::Acquire);
+        line.places.remove(&standing.number);
+        let next = line.places.first_key_value();
+        let next = next.filter(|_| was_head).map(|(_, next)| Arc::clone(next));
+        if let Some(next) = &next {
+            next.is_head.store(true, Ordering::Release);
+        }
+        if line.places.is_empty() {
+            lines.remove(resource);
+            self.count.fetch_sub(1, Ordering::AcqRel);
+        }
+        drop(lines);
+        drop(unread);
+        if let Some(next) = next {
+            next.tell(if won { News::Head } else { News::Try });
+        }
+    }
+}
+
+impl Line {
+    fn join(&mut self, bid: &Arc<Bid>) -> Standing {
+        let place = Arc::new(Place {
+            bid: Arc::clone(bid),
+            is_head: AtomicBool::new(self.places.is_empty()),
+            inbox: Mutex::default(),
+            told: Notify::new(),
+        });
+        let number = self.next;
+        self.next += 1;
+        self.places.insert(number, Arc::clone(&place));
+        Standing {
+            place,
+            number,
+            won: false,
+        }
+    }
+}
+
+impl Place {
+    fn lock(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, news: News) {
+        self.lock().take(news);
+        self.told.notify_one();
+    }
+}
+
+impl Inbox {
+    /// An attempt that was begun is more than advice to try, and that more than the place.
+    fn take(&mut self, news: News) {
+        let keep = matches!(
+            (&self.news, &news),
+            (Some(News::Begun(_)), _) | (Some(News::Try), News::Head)
+        );
+        if !keep && !self.left {
+            self.news = Some(news);
+        }
+    }
+}
+
+/// Somebody's place in a line, which is left when this is dropped.
+pub(super) struct Standing {
+    place: Arc<Place>,
+    number: u64,
+    won: bool,
+}
+
+impl Standing {
+    pub(super) fn is_head(&self) -> bool {
+        self.place.is_head.load(Ordering::Acquire)
+    }
+
+    /// Waits for news; `None` when there were none until this moment.
+    pub(super) async fn news(&self, until: Moment) -> Option<News> {
+        let inner = &self.place.bid.inner;
+        let sleeping = Sleeping::begin(&self.place);
+        let told = async {
+            loop {
+                if let Some(news) = self.place.lock().news.take() {
+                    return news;
+                }
+                self.place.told.notified().await;
+            }
+        };
+        let time = inner.remaining(until);
+        let news = tokio::time::timeout(time, told).await.ok();
+        drop(sleeping);
+        // Told in the moment between.
+        news.or_else(|| self.place.lock().news.take())
+    }
+
+    /// Tells those behind how the head's attempt ended.
+    pub(super) fn note(&self, loss: Loss, attempt: &Attempt) {
+        let inner = &self.place.bid.inner;
+        let refusal = Refusal {
+            loss,
+            attempt: attempt.clone(),
+            at: inner.clock.now(),
+        };
+        if let Some(line) = inner.lines.lock().get_mut(&self.place.bid.resource) {
+            line.last = Some(Arc::new(refusal));
+        }
+    }
+
+    /// How the last attempt of the line's head ended.
+    pub(super) fn last(&self) -> Option<Arc<Refusal>> {
+        let lines = self.place.bid.inner.lines.lock();
+        lines.get(&self.place.bid.resource)?.last.clone()
+    }
+
+    /// Leaves with the lock.
+    pub(super) fn win(mut self) {
+        self.won = true;
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.place.bid.inner.lines.leave(self, self.won);
+    }
+}
+
+/// While it lives, an attempt may be begun on the sleeper's behalf.
+struct Sleeping<'a>(&'a Place);
+
+impl<'a> Sleeping<'a> {
+    fn begin(place: &'a Place) -> Self {
+        place.lock().asleep = true;
+        Self(place)
+    }
+}
+
+impl Drop for Sleeping<'_> {
+    fn drop(&mut self) {
+        self.0.lock().asleep = false;
+    }
+}
