@@ -62,6 +62,9 @@ pub(crate) fn pass(facts: &Facts, notes: &Path) -> ExitCode {
             "updates lost at the register that checks tokens: {lost:?}"
         ));
     }
+    if facts.tallies.fenced.accepted < notes.acquired.len() / 2 {
+        faults.push("the register that checks tokens refuses those who hold the lock".to_owned());
+    }
     faults.extend(notes.too_little(facts));
 
     report(facts, &notes, &violations);
@@ -204,7 +207,8 @@ fn show_around(facts: &Facts, notes: &Notes, violation: &Violation) {
     let until = one.acquired.max(other.acquired) + AROUND;
     let holds = notes.holds.iter().filter(|hold| {
         let long = hold.end().saturating_sub(hold.acquired) > SHORT;
-        hold.resource == one.resource && (long || [one, other].contains(hold))
+        let of_the_two = [&one.owner, &other.owner].contains(&&hold.owner);
+        hold.resource == one.resource && (long || of_the_two)
     });
     let mut lines: Vec<_> = holds
         .map(|hold| (hold.acquired, hold.to_string()))
@@ -215,5 +219,97 @@ fn show_around(facts: &Facts, notes: &Notes, violation: &Violation) {
     println!("\naround the first violation:");
     for (at, line) in lines {
         println!("  {at}  {line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    fn facts(seconds: u64) -> Facts {
+        Facts {
+            seed: 1,
+            from: SECOND,
+            until: SECOND + seconds * SECOND,
+            majority: false,
+            crashed: Vec::new(),
+            tallies: Tallies {
+                fenced: Tally {
+                    accepted: 1_000,
+                    lost: Vec::new(),
+                },
+                ..Tallies::default()
+            },
+            journal: Journal::default(),
+        }
+    }
+
+    fn notes(acquired: impl IntoIterator<Item = u64>) -> Notes {
+        Notes {
+            holds: Vec::new(),
+            acquired: acquired.into_iter().collect(),
+            missed: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn locks_that_everybody_gets_all_the_time_are_enough() {
+        let often = notes((10..310).map(|tenth| tenth * SECOND / 10));
+        assert_eq!(often.longest_gap(&facts(30)), SECOND / 10);
+        assert_eq!(often.too_little(&facts(30)), [""; 0]);
+    }
+
+    #[test]
+    fn locks_that_nobody_gets_for_long_fail_the_run_at_either_end_and_between() {
+        for silent in [0..20, 10..30, 20..40] {
+            let at = (10..410).map(|tenth| tenth * SECOND / 10);
+            let gappy = notes(at.filter(|at| !silent.contains(&(at / SECOND - 1))));
+            assert_eq!(gappy.too_little(&facts(40)).len(), 1, "{silent:?}");
+        }
+        assert_eq!(notes([]).too_little(&facts(40)).len(), 2);
+    }
+
+    #[test]
+    fn locks_that_are_hardly_ever_had_fail_the_run() {
+        let rare = notes((1..=30).step_by(2).map(|second| second * SECOND));
+        assert_eq!(rare.too_little(&facts(30)).len(), 1);
+    }
+
+    #[test]
+    fn faults_make_the_exit_code() {
+        let folder = std::env::temp_dir().join(format!("chaos-verdict-{}", std::process::id()));
+        let held = |owner: &str, at: u64, token: u64| Hold {
+            client: 1,
+            resource: 0,
+            owner: owner.into(),
+            token,
+            asked: at,
+            acquired: at + 1,
+            valid_until: at + 2 * SECOND,
+            released: None,
+        };
+        let verdict = |holds: Vec<Hold>, majority| {
+            fs::create_dir(&folder).unwrap();
+            let file = record::Notes::create(&folder.join("1"));
+            for hold in holds {
+                file.add(&Note::Held { hold, fresh: true });
+            }
+            let facts = Facts {
+                majority,
+                ..facts(2)
+            };
+            let code = pass(&facts, &folder);
+            fs::remove_dir_all(&folder).unwrap();
+            code == ExitCode::SUCCESS
+        };
+        let in_turn = || vec![held("a", SECOND, 1), held("b", 4 * SECOND, 2)];
+        assert!(verdict(in_turn(), false));
+        let at_once = || vec![held("a", SECOND, 1), held("b", 2 * SECOND, 2)];
+        assert!(!verdict(at_once(), false));
+        assert!(verdict(at_once(), true), "outside of the model");
+        let falling = vec![held("a", SECOND, 2), held("b", 4 * SECOND, 1)];
+        assert!(!verdict(falling, false));
     }
 }

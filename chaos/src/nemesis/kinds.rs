@@ -125,3 +125,31 @@ fn pick<K: Copy>(dice: &Dice, all: &[(K, u64)]) -> K {
     }
     unreachable!("the dice stay below the sum of all weights")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::PERSISTENCE;
+
+    #[test]
+    fn every_kind_is_picked_and_concerns_some_node() {
+        let dice = Dice::new(1);
+        let picked: Vec<_> = (0..10_000).map(|_| Kind::pick(&dice, true)).collect();
+        for (kind, _) in Kind::ALL {
+            assert!(picked.contains(kind), "{kind}");
+            assert!(
+                PERSISTENCE.iter().any(|keeps| kind.concerns(*keeps)),
+                "{kind}"
+            );
+        }
+    }
+
+    #[test]
+    fn clocks_jump_only_where_they_may() {
+        let dice = Dice::new(1);
+        for _ in 0..10_000 {
+            let kind = Kind::pick(&dice, false);
+            assert!(!matches!(kind, Kind::ClockAhead | Kind::ClockBack));
+        }
+    }
+}
