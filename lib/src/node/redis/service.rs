@@ -28,6 +28,8 @@ use crate::observer::Event;
 const MAX_IN_FLIGHT: usize = 1_024;
 /// Commands that travel together at most.
 const MAX_BATCH: usize = 128;
+/// Commands wait this long for what is under way, to travel together after it.
+const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 /// How often a quiet connection is looked after.
 const TICK: Duration = Duration::from_millis(250);
 /// Quiet connections are used this often, so that a dead one is noticed, and a
@@ -106,12 +108,14 @@ impl<'a> Service<'a> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let may_send = self.commands_in_flight < MAX_IN_FLIGHT;
+            let pause = self.pause();
+            let may_send = pause.is_zero() && self.commands_in_flight < MAX_IN_FLIGHT;
             tokio::select! {
                 biased;
                 Some(returned) = self.in_flight.next(), if !self.in_flight.is_empty() => {
                     self.take_back(returned).await?;
                 }
+                () = tokio::time::sleep(pause), if !pause.is_zero() => {}
                 // Before the jobs, which may never end.
                 _ = ticks.tick() => self.tick().await?,
                 job = self.driver.jobs.recv(), if may_send => match job {
@@ -126,6 +130,16 @@ impl<'a> Service<'a> {
                 },
             }
         }
+    }
+
+    /// For how long what comes is kept back, so that it travels together: while
+    /// something is under way, and no longer than a short while.
+    fn pause(&self) -> Duration {
+        let Some((_, last)) = self.sent_at.back() else {
+            return Duration::ZERO;
+        };
+        let since = self.driver.seat.clock.now().saturating_since(*last);
+        LONGEST_PAUSE.saturating_sub(since)
     }
 
     /// The jobs that wait already, so that they travel together.
