@@ -17,7 +17,7 @@ use super::time::Moment;
 pub struct Plan {
     /// Retries after the first attempt.
     pub retries: u32,
-    /// The time between two planned attempts.
+    /// The time between two planned attempts; one millisecond at least is kept.
     pub delay: Duration,
     /// A random amount up to this is added to each delay.
     pub jitter: Duration,
@@ -36,6 +36,9 @@ pub enum Next {
     GiveUp,
 }
 
+/// However short the delay that was asked for: a waiter without any would use
+/// the nodes as fast as they answer, to the cost of all others.
+const SHORTEST_DELAY: Duration = Duration::from_millis(1);
 /// Prompted attempts are at least this far apart, however short the leases.
 const SHORTEST_PROMPT: Duration = Duration::from_millis(5);
 /// The key may end a moment later than was reported; and not all waiters at once.
@@ -100,7 +103,10 @@ impl Schedule {
         let planned = match self.next_planned {
             Some(moment) => moment,
             None if self.planned > self.plan.retries => return Next::GiveUp,
-            None => now + self.plan.delay + self.plan.jitter.mul_f64(roll),
+            None => {
+                let asked = self.plan.delay + self.plan.jitter.mul_f64(roll);
+                now + asked.max(SHORTEST_DELAY)
+            }
         };
         if outage_is_over {
             return Next::GiveUp;
@@ -262,9 +268,43 @@ mod tests {
     }
 
     #[test]
-    fn retries_without_a_delay_are_all_made() {
-        let (moments, _) = run(plan(50, Duration::ZERO), |_| HELD);
-        assert_eq!(moments.len(), 51);
+    fn retries_without_a_delay_are_all_made_but_not_at_once() {
+        let (moments, schedule) = run(plan(50, Duration::ZERO), |_| HELD);
+        assert_eq!((moments.len(), schedule.attempts()), (51, 51));
+        let apart = |pair: &[Moment]| pair[1].saturating_since(pair[0]);
+        let shortest = moments.windows(2).map(apart).min();
+        assert_eq!(shortest, Some(SHORTEST_DELAY));
+    }
+
+    #[test]
+    fn a_delay_that_is_long_enough_is_the_delay_to_the_microsecond() {
+        for micros in [1_000, 1_001, 2_500] {
+            let delay = Duration::from_micros(micros);
+            let (moments, _) = run(plan(3, delay), |_| HELD);
+            assert_eq!(moments.last().unwrap().since_origin(), 3 * delay);
+        }
+    }
+
+    #[test]
+    fn no_answer_makes_a_waiter_without_a_delay_come_back_sooner() {
+        let split = Loss::Contended {
+            free_in: None,
+            split: true,
+        };
+        let ended = Loss::Contended {
+            free_in: Some(Duration::ZERO),
+            split: false,
+        };
+        for loss in [HELD, split, ended, Loss::Unavailable, Loss::Late] {
+            for roll in [0.0, 1.0] {
+                let mut schedule = Schedule::new(plan(2, Duration::ZERO));
+                let now = Moment::default();
+                let Next::At(next) = schedule.after(loss, now, roll) else {
+                    panic!("{loss:?}: two retries are left")
+                };
+                assert!(next >= now + SHORTEST_DELAY, "{loss:?} {roll}");
+            }
+        }
     }
 
     #[test]
