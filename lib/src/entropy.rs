@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::clock::WallTime;
+use crate::clock::{Clock as _, SystemClock, WallTime};
 use crate::core::types::{CallId, OwnerId};
 
 /// A source of random numbers.
@@ -71,6 +71,14 @@ pub(crate) fn owner_id(entropy: &dyn Entropy, wall: WallTime) -> OwnerId {
     OwnerId::new(uuid_v7(entropy, wall).to_string()).expect("a UUID has 36 bytes")
 }
 
+impl OwnerId {
+    /// A fresh owner id, a UUID of version 7: what an acquire takes that is given none.
+    #[must_use]
+    pub fn fresh() -> Self {
+        owner_id(&SystemEntropy, SystemClock.wall())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +99,12 @@ mod tests {
         let uuid = uuid::Uuid::parse_str(owner.as_str()).unwrap();
         assert_eq!(uuid.get_version_num(), 7);
         assert_eq!(uuid.get_timestamp().unwrap().to_unix().0, 1_700_000_000);
+    }
+
+    #[test]
+    fn fresh_owner_ids_differ() {
+        let all: std::collections::BTreeSet<_> = (0..1_000).map(|_| OwnerId::fresh()).collect();
+        assert_eq!(all.len(), 1_000);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::core::quorum::{Fault, Report, Vote};
+use crate::core::renewal::LossReason;
 use crate::core::types::NodeId;
 
 /// Something that happened.
@@ -27,6 +28,13 @@ pub enum Event<'a> {
         attempts: u32,
         /// How long it took, all waiting included.
         took: Duration,
+    },
+    /// A guard ended, once for each.
+    GuardEnded {
+        /// How it ended.
+        end: GuardEnd,
+        /// For how long the lock was held under it.
+        held: Duration,
     },
     /// A release or an extension could not be told a quorum of nodes.
     Unavailable {
@@ -65,6 +73,16 @@ pub enum Event<'a> {
         /// For how long, if that is known.
         remaining: Option<Duration>,
     },
+}
+
+/// How a [`Guard`](crate::Guard) ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardEnd {
+    /// It was released or dropped while the lock was held. Whether the nodes
+    /// could be told is another matter: see [`Event::Unavailable`].
+    Released,
+    /// The lock was lost.
+    Lost(LossReason),
 }
 
 /// How an acquire request ended.

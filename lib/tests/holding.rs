@@ -10,11 +10,12 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use everlock::node::faulty::Mishap;
+use everlock::observer::{Event, GuardEnd, Observer};
 use everlock::{AcquireOptions, Error, LossReason};
 use support::World;
 
@@ -177,4 +178,49 @@ async fn the_shortest_lease_is_kept_without_a_storm_of_commands() {
         "{} commands in a second",
         after - before
     );
+}
+
+/// The ends of guards, and how long these were held.
+#[derive(Default)]
+struct Ends(Mutex<Vec<(GuardEnd, Duration)>>);
+
+impl Observer for Ends {
+    fn event(&self, event: &Event<'_>) {
+        if let Event::GuardEnded { end, held } = event {
+            self.0.lock().unwrap().push((*end, *held));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_each_guard_is_told_to_the_observer_once() {
+    let world = World::of(5).await;
+    let ends = Arc::new(Ends::default());
+    let client = world.builder().observer(ends.clone()).connect().await;
+    let client = client.unwrap();
+    let told = || std::mem::take(&mut *ends.0.lock().unwrap());
+    let held = Duration::from_secs(20);
+
+    let guard = client.lock("released", options()).await.unwrap();
+    tokio::time::sleep(held).await;
+    assert_eq!(told(), []);
+    guard.release().await.unwrap();
+    let dropped = client.lock("dropped", options()).await.unwrap();
+    drop(dropped);
+    let [(GuardEnd::Released, long), (GuardEnd::Released, short)] = told()[..] else {
+        panic!("two were released");
+    };
+    assert!(long >= held && short < held, "{long:?} {short:?}");
+
+    let guard = client.lock("lost", options()).await.unwrap();
+    cut_off(&world);
+    guard.lost().await;
+    let Err(Error::Lost) = guard.release().await else {
+        panic!("it was lost");
+    };
+    tokio::time::sleep(held).await;
+    let [(GuardEnd::Lost(LossReason::Expired), lost)] = told()[..] else {
+        panic!("one was lost");
+    };
+    assert!(lost <= LEASE, "{lost:?}");
 }

@@ -12,11 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Grant, Holding, Redlock, renewer};
+use super::{Grant, Holding, Inner, Redlock, renewer};
+use crate::clock::Moment;
 use crate::config::AcquireOptions;
 use crate::core::renewal::LossReason;
 use crate::core::types::Resource;
 use crate::error::Error;
+use crate::observer::{Event, GuardEnd};
 
 /// A lock that is held, as work done under it sees it: its token, its validity,
 /// and whether it was lost. Clones see the same lock.
@@ -68,6 +70,8 @@ type Handler = Box<dyn FnOnce(LossReason) + Send>;
 
 /// Whether the lock was lost, and who wants to hear of it.
 pub(super) struct Loss {
+    /// Since when the lock is held under the guard.
+    since: Moment,
     token: CancellationToken,
     state: Mutex<LossState>,
 }
@@ -80,9 +84,10 @@ enum LossState {
 }
 
 impl Loss {
-    fn new() -> Arc<Self> {
+    fn new(since: Moment) -> Arc<Self> {
         let state = Mutex::new(LossState::Holding(Vec::new()));
         Arc::new(Self {
+            since,
             token: CancellationToken::new(),
             state,
         })
@@ -177,6 +182,7 @@ impl Guard {
         if self.held.loss.end().is_err() {
             return Err(Error::Lost);
         }
+        self.redlock.inner.note_end(&self.held, GuardEnd::Released);
         self.redlock.release(&self.held.grant).await
     }
 }
@@ -194,7 +200,9 @@ impl Drop for Guard {
         // After a release, or a loss, there is nothing left to do.
         let unreleased = self.renewal.take().is_some();
         if unreleased && self.held.loss.end().is_ok() {
-            self.redlock.inner.let_go(&Holding::from(&self.held.grant));
+            let inner = &self.redlock.inner;
+            inner.note_end(&self.held, GuardEnd::Released);
+            inner.let_go(&Holding::from(&self.held.grant));
         }
     }
 }
@@ -204,6 +212,14 @@ impl fmt::Debug for Guard {
         f.debug_struct("Guard")
             .field("held", &self.held)
             .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// Tells the observer. The caller has made the guard's one transition.
+    pub(super) fn note_end(&self, held: &Held, end: GuardEnd) {
+        let held = self.clock.now().saturating_since(held.loss.since);
+        self.observer.event(&Event::GuardEnded { end, held });
     }
 }
 
@@ -232,7 +248,7 @@ impl Redlock {
         let grant = self.acquire(resource, options).await?;
         let held = Held {
             grant,
-            loss: Loss::new(),
+            loss: Loss::new(self.inner.clock.now()),
         };
         let stop = CancellationToken::new();
         let renewal = Some(stop.clone().drop_guard());

@@ -11,6 +11,7 @@ use super::guard::Held;
 use super::{Holding, Redlock};
 use crate::core::renewal::{RenewStep, Renewal, RenewalPlan, Renewed};
 use crate::error::Error;
+use crate::observer::GuardEnd;
 
 /// The clock is looked at this often at least: tokio's timers stand still while
 /// the machine is suspended, the validity does not.
@@ -73,6 +74,7 @@ pub(super) async fn renew(
     // When it is told, the lock must not look valid any more.
     held.expire();
     if held.loss.tell(lost) {
+        inner.note_end(&held, GuardEnd::Lost(lost));
         // An extension may have been done that was not heard of.
         inner.let_go(&Holding::from(&*held));
     }
