@@ -8,48 +8,15 @@
 mod support;
 
 use std::fmt::{Debug, Write as _};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use everlock::observer::{Event, Observer};
-use everlock::{AcquireOptions, NodeTls, Redlock, RedlockBuilder};
-use everlock_testkit::{RedisCluster, SETTLED, TlsFiles, eventually};
-use support::redis::locks_left;
+use everlock::{NodeTls, Redlock};
+use everlock_testkit::{RedisCluster, TlsFiles};
+use support::secured::{read, trusting, with_tls, works};
+use support::turns::{MAX_LEASE, SECOND, attempt};
 
-const SECOND: Duration = Duration::from_secs(1);
-const MAX_LEASE: Duration = Duration::from_mins(2);
 const CANARY: &str = "canary-7f3a9";
-
-fn attempt() -> AcquireOptions {
-    AcquireOptions::new().lease(30 * SECOND).retries(0)
-}
-
-fn read(path: &Path) -> Vec<u8> {
-    std::fs::read(path).unwrap()
-}
-
-fn with_tls(nodes: usize, files: &TlsFiles, clients: &str) -> RedisCluster {
-    RedisCluster::start_with(nodes, |_, server| {
-        server
-            .tls(&files.certificate(), &files.key(), &files.ca())
-            .config("tls-auth-clients", clients)
-    })
-}
-
-fn trusting(files: &TlsFiles) -> NodeTls {
-    NodeTls::default().ca(read(&files.ca()))
-}
-
-async fn works(builder: RedlockBuilder, cluster: &RedisCluster) {
-    let client = builder.initialise(Some(MAX_LEASE)).connect().await.unwrap();
-    let grant = client.acquire("r", attempt()).await.unwrap();
-    let everywhere = || async { cluster.count("r", grant.owner().as_str()) == cluster.len() };
-    assert!(eventually(SETTLED, everywhere).await);
-    client.extend(&grant, SECOND).await.unwrap();
-    client.release(&grant).await.unwrap();
-    assert!(eventually(SETTLED, || async { locks_left(cluster).is_empty() }).await);
-}
 
 #[tokio::test]
 async fn passwords_in_urls_are_used() {

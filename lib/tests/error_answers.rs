@@ -9,58 +9,11 @@
 
 mod support;
 
-use std::time::Duration;
-
-use everlock::{AcquireOptions, Error, Fault, FaultKind, NodeId, Redlock, Vote};
+use everlock::{FaultKind, Redlock};
 use everlock_testkit::{RedisCluster, eventually};
 use support::filter::Filter;
-use support::redis::locks_left;
+use support::turns::{BACK, MAX_LEASE, SECOND, attempt, faults, full_turn, nothing_left, well};
 use tokio::time::Instant;
-
-const SECOND: Duration = Duration::from_secs(1);
-const MAX_LEASE: Duration = Duration::from_mins(2);
-/// How soon a node that is well again must be used.
-const BACK: Duration = Duration::from_secs(2);
-
-fn attempt() -> AcquireOptions {
-    AcquireOptions::new()
-        .lease(Duration::from_mins(1))
-        .retries(0)
-}
-
-/// The faults of nodes 0 and 1. That of a node which was well must not be held either.
-#[track_caller]
-fn faults(error: &Error) -> [Fault; 2] {
-    assert!(matches!(error, Error::Unavailable { .. }), "{error}");
-    let report = error.report().unwrap();
-    let held = |(_, vote): &(NodeId, Option<Vote>)| matches!(vote, Some(Vote::Held { .. }));
-    assert!(!report.nodes.iter().any(held), "{report}");
-    [0, 1].map(|node| match &report.nodes[node].1 {
-        Some(Vote::Failed(fault)) => fault.clone(),
-        other => panic!("node {node} has no fault but {other:?}: {report}"),
-    })
-}
-
-async fn full_turn(client: &Redlock, resource: &str) {
-    let started = Instant::now();
-    let grant = client.acquire(resource, attempt()).await.unwrap();
-    client.extend(&grant, SECOND).await.unwrap();
-    client.release(&grant).await.unwrap();
-    assert!(started.elapsed() < SECOND, "{:?}", started.elapsed());
-}
-
-async fn well(client: &Redlock) -> bool {
-    eventually(BACK, || async {
-        let votes = client.readiness().await.nodes;
-        votes.iter().all(|(_, vote)| *vote == Vote::Pong)
-    })
-    .await
-}
-
-async fn nothing_left(cluster: &RedisCluster) {
-    let cleared = eventually(BACK, || async { locks_left(cluster).is_empty() });
-    assert!(cleared.await, "{:?}", locks_left(cluster));
-}
 
 /// Error lines of every class, and how they count.
 const LINES: [(&str, FaultKind); 17] = [

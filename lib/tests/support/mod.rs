@@ -6,6 +6,8 @@
 
 pub(crate) mod filter;
 pub(crate) mod redis;
+pub(crate) mod secured;
+pub(crate) mod turns;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
