@@ -19,7 +19,7 @@ use std::time::Duration;
 pub use status::NodeStatus;
 
 use crate::clock::Clock;
-use crate::core::admission::{mismatch, unusable};
+use crate::core::admission::{mismatch, unfit};
 use crate::core::marker::{
     ClusterInfo, MAX_MAX_LEASE, MIN_MAX_LEASE, Marker, MarkerCommand, MarkerState, Phase, bar,
 };
@@ -40,6 +40,7 @@ pub struct Cluster {
     pub(crate) nodes: Vec<Arc<dyn Node>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
+    allow_eviction: bool,
 }
 
 /// What [`Cluster::init`] did.
@@ -65,7 +66,16 @@ impl Cluster {
             nodes,
             clock,
             entropy,
+            allow_eviction: false,
         }
+    }
+
+    /// Whether nodes may be set to evict keys, which may drop locks and floors.
+    /// [`Cluster::init`] refuses them otherwise.
+    #[must_use]
+    pub const fn allow_eviction(mut self, allow: bool) -> Self {
+        self.allow_eviction = allow;
+        self
     }
 
     /// Opens a new set of nodes for voting, or finds it open; safe to run at
@@ -89,7 +99,7 @@ impl Cluster {
                 MAX_MAX_LEASE,
             ));
         }
-        self.refuse_unusable().await?;
+        self.refuse_unfit().await?;
         let patience = self.clock.now() + OPENING_PATIENCE;
         let mut proposal = ClusterInfo {
             id: uuid_v7(&*self.entropy, self.clock.wall()).to_string(),
@@ -145,7 +155,7 @@ impl Cluster {
         futures_util::future::join_all(all).await
     }
 
-    async fn refuse_unusable(&self) -> Result<(), ConfigError> {
+    async fn refuse_unfit(&self) -> Result<(), ConfigError> {
         let all = self
             .nodes
             .iter()
@@ -155,16 +165,13 @@ impl Cluster {
         for (node, facts) in self.nodes.iter().zip(facts) {
             // Who does not answer shows at the first look.
             let Ok(facts) = facts else { continue };
-            let problem = match unusable(&facts) {
+            let problem = match unfit(&facts, self.allow_eviction) {
                 Some(problem) => problem,
                 None if runs.insert(facts.run_id) => continue,
-                None => "it is the same server as a node listed before it",
+                None => "it is the same server as a node listed before it".to_owned(),
             };
             let node = node.id().to_string();
-            return Err(ConfigError::BadNode {
-                node,
-                problem: problem.to_owned(),
-            });
+            return Err(ConfigError::BadNode { node, problem });
         }
         Ok(())
     }

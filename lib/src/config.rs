@@ -1,9 +1,12 @@
 //! Options, their defaults with the reasons, and their bounds.
 
+mod tls;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+pub use self::tls::NodeTls;
 use crate::core::types::OwnerId;
 use crate::core::validity::Drift;
 use crate::error::ConfigError;
@@ -86,7 +89,8 @@ impl AcquireOptions {
         self
     }
 
-    /// The time between attempts. At most [`MAX_DELAY`].
+    /// The time between attempts. At most [`MAX_DELAY`]; of less than a millisecond, a
+    /// millisecond is made.
     #[must_use]
     pub const fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
@@ -193,6 +197,8 @@ pub struct Settings {
     pub patience: Duration,
     /// A bound on leases below the cluster's own; `None` for the cluster's.
     pub max_lease: Option<Duration>,
+    /// Whether nodes may be set to evict keys.
+    pub allow_eviction: bool,
 }
 
 impl Default for Settings {
@@ -202,6 +208,7 @@ impl Default for Settings {
             drift: Drift::default(),
             patience: DEFAULT_PATIENCE,
             max_lease: None,
+            allow_eviction: false,
         }
     }
 }
@@ -225,34 +232,5 @@ impl Settings {
             ));
         }
         Ok(())
-    }
-}
-
-/// Certificates for nodes at `rediss://` URLs; without any, public authorities are trusted.
-#[derive(Clone, Default)]
-pub struct NodeTls {
-    pub(crate) ca: Option<Vec<u8>>,
-    pub(crate) identity: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-impl NodeTls {
-    /// Trusts these authorities, in PEM, and no others.
-    #[must_use]
-    pub fn ca(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.ca = Some(pem.into());
-        self
-    }
-
-    /// Shows the nodes this certificate with its key, both in PEM.
-    #[must_use]
-    pub fn identity(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
-        self.identity = Some((certificate.into(), key.into()));
-        self
-    }
-}
-
-impl std::fmt::Debug for NodeTls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NodeTls").finish_non_exhaustive()
     }
 }

@@ -120,6 +120,12 @@ pub enum ConfigError {
         /// What is wrong with the URL; without the URL, which may hold a password.
         problem: String,
     },
+    /// The certificates for nodes behind TLS can't be used.
+    #[error("TLS to the nodes: {problem}")]
+    BadTls {
+        /// What is wrong with them.
+        problem: &'static str,
+    },
     /// A server can't be a node of this cluster.
     #[error("node {node} can't be used: {problem}")]
     BadNode {

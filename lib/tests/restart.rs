@@ -373,30 +373,71 @@ impl Observer for Warnings {
     }
 }
 
-#[tokio::test]
-async fn an_eviction_policy_that_may_drop_keys_is_warned_of() {
-    let cluster = RedisCluster::start_with(3, |node, server| {
+fn one_evicting(policy: &'static str) -> RedisCluster {
+    RedisCluster::start_with(3, |node, server| {
         let server = server.durable();
         if node == 1 {
-            server.config("maxmemory-policy", "allkeys-lru")
+            server.config("maxmemory-policy", policy)
         } else {
             server
         }
-    });
-    let warnings = Arc::new(Warnings::default());
-    let builder = builder(&cluster).initialise(Some(LONG));
-    builder.observer(warnings.clone()).connect().await.unwrap();
-    let seen = warnings.0.lock().unwrap().clone();
-    assert!(
-        seen.iter().any(|text| text.contains("allkeys-lru")),
-        "{seen:?}"
-    );
-    let statuses = operator(cluster.urls()).status().await;
-    for (node, status) in statuses.iter().enumerate() {
-        let (facts, _) = status.answer.as_ref().unwrap();
-        assert_eq!(facts.warnings().len(), usize::from(node == 1));
-        assert!(status.votes());
+    })
+}
+
+#[tokio::test]
+async fn an_eviction_policy_that_may_drop_keys_is_refused_unless_it_is_allowed() {
+    for policy in ["allkeys-lru", "volatile-ttl"] {
+        let cluster = one_evicting(policy);
+        let refused = |error: ConfigError| {
+            let text = error.to_string();
+            assert!(matches!(error, ConfigError::BadNode { .. }), "{text}");
+            assert!(
+                text.contains(policy) && text.contains("noeviction"),
+                "{text}"
+            );
+        };
+        refused(operator(cluster.urls()).init(Some(LONG)).await.unwrap_err());
+        let opening = builder(&cluster).initialise(Some(LONG));
+        refused(opening.connect().await.unwrap_err());
+
+        let warnings = Arc::new(Warnings::default());
+        let allowed = builder(&cluster).allow_eviction(true);
+        let allowed = allowed.initialise(Some(LONG)).observer(warnings.clone());
+        let client = allowed.connect().await.unwrap();
+        assert!(client.readiness().await.is_ready());
+        let seen = warnings.0.lock().unwrap().clone();
+        assert!(seen.iter().any(|text| text.contains(policy)), "{seen:?}");
+        let statuses = operator(cluster.urls()).status().await;
+        for (node, status) in statuses.iter().enumerate() {
+            let (facts, _) = status.answer.as_ref().unwrap();
+            assert_eq!(facts.warnings().len(), usize::from(node == 1));
+            assert!(status.votes());
+        }
+        // The set is open now, and that changes nothing for those who don't allow it.
+        refused(builder(&cluster).connect().await.unwrap_err());
     }
+}
+
+#[tokio::test]
+async fn a_node_that_begins_to_evict_serves_no_longer_until_it_stops() {
+    let cluster = RedisCluster::start_durable(3);
+    let client = client(&cluster, LONG).await;
+    let set = |policy: &str| {
+        let done = cluster[1].command(&["CONFIG", "SET", "maxmemory-policy", policy]);
+        assert_eq!(done, "OK");
+    };
+    let votes = async || client.readiness().await.nodes[1].1 == Vote::Pong;
+    assert!(votes().await);
+    set("allkeys-random");
+    // A client looks every five seconds.
+    let out = eventually(20 * SECOND, async || !votes().await);
+    assert!(out.await);
+    let why = client.readiness().await.nodes[1].1.to_string();
+    assert!(why.contains("allkeys-random"), "{why}");
+    let grant = client.acquire("r", lease(SECOND)).await.unwrap();
+    client.release(&grant).await.unwrap();
+    set("noeviction");
+    assert!(eventually(20 * SECOND, votes).await);
 }
 
 #[tokio::test]

@@ -7,46 +7,11 @@
 
 mod support;
 
-use std::path::Path;
-use std::time::Duration;
-
-use everlock::{AcquireOptions, Error, Fault, FaultKind, NodeTls, Redlock, RedlockBuilder, Vote};
-use everlock_testkit::{RedisCluster, SETTLED, TlsFiles, eventually};
-use support::redis::locks_left;
+use everlock::{ConfigError, Error, Fault, FaultKind, NodeTls, Redlock, RedlockBuilder, Vote};
+use everlock_testkit::{RedisCluster, TlsFiles};
+use support::secured::{read, trusting, with_tls, works};
+use support::turns::{SECOND, attempt};
 use tokio::time::Instant;
-
-const SECOND: Duration = Duration::from_secs(1);
-const MAX_LEASE: Duration = Duration::from_mins(2);
-
-fn attempt() -> AcquireOptions {
-    AcquireOptions::new().lease(30 * SECOND).retries(0)
-}
-
-fn read(path: &Path) -> Vec<u8> {
-    std::fs::read(path).unwrap()
-}
-
-fn with_tls(nodes: usize, files: &TlsFiles, clients: &str) -> RedisCluster {
-    RedisCluster::start_with(nodes, |_, server| {
-        server
-            .tls(&files.certificate(), &files.key(), &files.ca())
-            .config("tls-auth-clients", clients)
-    })
-}
-
-fn trusting(files: &TlsFiles) -> NodeTls {
-    NodeTls::default().ca(read(&files.ca()))
-}
-
-async fn works(builder: RedlockBuilder, cluster: &RedisCluster) {
-    let client = builder.initialise(Some(MAX_LEASE)).connect().await.unwrap();
-    let grant = client.acquire("r", attempt()).await.unwrap();
-    let everywhere = || async { cluster.count("r", grant.owner().as_str()) == cluster.len() };
-    assert!(eventually(SETTLED, everywhere).await);
-    client.extend(&grant, SECOND).await.unwrap();
-    client.release(&grant).await.unwrap();
-    assert!(eventually(SETTLED, || async { locks_left(cluster).is_empty() }).await);
-}
 
 /// The faults of all nodes, which must be told soon, whatever stands in the way.
 async fn faults(builder: RedlockBuilder) -> Vec<Fault> {
@@ -110,4 +75,77 @@ async fn tls_to_a_plain_server_and_plain_to_a_tls_server_are_faults_and_no_hang(
     faults(to_plain.node_tls(trusting(&files))).await;
     let unsecured = |url: String| url.replace("rediss://", "redis://");
     faults(Redlock::builder().node_urls(secure.urls().into_iter().map(unsecured))).await;
+}
+
+#[tokio::test]
+async fn files_that_are_no_certificates_are_refused_before_anything_is_dialled() {
+    let (files, others) = (TlsFiles::make(), TlsFiles::make());
+    let (certificate, key) = (read(&files.certificate()), read(&files.key()));
+    let trusting_key = NodeTls::default().ca(key.clone());
+    let torn = NodeTls::default().ca(read(&files.ca())[..200].to_vec());
+    let mine = trusting(&files);
+    for (tls, problem) in [
+        (NodeTls::default().ca(""), "authority is no certificate"),
+        (
+            NodeTls::default().ca("no PEM"),
+            "authority is no certificate",
+        ),
+        (trusting_key, "authority is no certificate"),
+        (torn, "authority is no certificate"),
+        (
+            mine.clone().identity("", key.clone()),
+            "client's certificate",
+        ),
+        (
+            mine.clone().identity(certificate.clone(), ""),
+            "client's key is no",
+        ),
+        (
+            mine.clone()
+                .identity(certificate.clone(), read(&others.key())),
+            "not that of its certificate",
+        ),
+    ] {
+        // Nobody listens there, and nobody is asked.
+        let builder = || Redlock::builder().node_urls(["rediss://127.0.0.1:1"]);
+        let problems = builder().node_tls(tls.clone()).node_problems();
+        let [told @ ConfigError::BadTls { .. }] = problems.as_slice() else {
+            panic!("{problem}: {problems:?}");
+        };
+        assert!(told.to_string().contains(problem), "{told}");
+        let refused = builder().node_tls(tls).connect().await.unwrap_err();
+        assert_eq!(refused, *told);
+    }
+    let fine = Redlock::builder().node_tls(mine.identity(certificate, key));
+    assert_eq!(fine.node_problems(), []);
+}
+
+#[test]
+fn urls_are_judged_all_at_once_and_never_repeated() {
+    let urls = [
+        "redis://:s3cret@a:1",
+        "http://user:s3cret@b",
+        "redis://:s3cret@a:1/2",
+        "redis://",
+        "rediss://c#s3cret",
+        "redis://a:notaport",
+        "redis://d/notadb",
+        "unix:///run/redis.sock",
+        "s3cret",
+    ];
+    let problems = Redlock::builder().node_urls(urls).node_problems();
+    let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    let of = |number: usize| {
+        told.iter()
+            .find(|text| text.starts_with(&format!("node {number}: ")))
+    };
+    for fine in [1, 8] {
+        assert_eq!(of(fine), None);
+    }
+    for wrong in [2, 4, 5, 6, 7, 9] {
+        let text = of(wrong).unwrap();
+        assert!(text.contains("not the URL of a Redis server"), "{text}");
+    }
+    assert_eq!(of(3).unwrap(), "node 3: the same server as node 1");
+    assert!(!told.concat().contains("s3cret"), "{told:?}");
 }

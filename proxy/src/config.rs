@@ -7,17 +7,22 @@
 mod parse;
 mod sources;
 mod table;
+mod tls;
 
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use everlock::config::{MAX_NODE_TIMEOUT, MIN_LEASE, MIN_NODE_TIMEOUT};
 use everlock::protocol::{MAX_DRIFT_FACTOR, MAX_MAX_LEASE};
+use everlock::{NodeTls, Redlock};
 
-pub(crate) use self::parse::{node_problems, shown};
+pub(crate) use self::parse::shown;
 pub use self::sources::Sources;
-use self::sources::{Reader, Source};
+use self::sources::{Given, Reader, Source};
 pub use self::table::{SETTINGS, Setting};
+pub(crate) use self::tls::TlsFiles;
 
 /// Where the locks live.
 #[derive(Clone)]
@@ -69,6 +74,10 @@ pub struct Settings {
     pub nodes: Nodes,
     /// The first segment of every key on the nodes.
     pub global_prefix: String,
+    /// Certificates for nodes behind TLS.
+    pub node_tls: NodeTls,
+    /// Whether nodes may be set to evict keys.
+    pub allow_eviction: bool,
     /// How long each node is given to answer.
     pub node_timeout: Duration,
     /// The share of every lease that is not relied on.
@@ -97,11 +106,22 @@ const MAX_DRAIN: Duration = Duration::from_mins(10);
 impl Settings {
     /// Reads the settings: flag over environment over file over default.
     pub fn read(sources: Sources) -> Result<Self, Problems> {
-        let mut reader = Reader::open(sources);
+        Self::read_with(sources, &|path| std::fs::read(path))
+    }
+
+    /// The same with files from elsewhere.
+    pub(crate) fn read_with(
+        sources: Sources,
+        files: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    ) -> Result<Self, Problems> {
+        let mut reader = Reader::open(sources, files);
         let listen = reader.read("listen", parse::address);
+        let (nodes, node_tls) = nodes(&mut reader, listen);
         let settings = Self {
             listen,
-            nodes: nodes(&mut reader, listen),
+            nodes,
+            node_tls,
+            allow_eviction: reader.read_switch("allow-eviction").is_some(),
             global_prefix: reader.read("global-prefix", parse::prefix),
             node_timeout: reader.read("node-timeout", |text| {
                 parse::duration(text, MIN_NODE_TIMEOUT, MAX_NODE_TIMEOUT)
@@ -122,7 +142,7 @@ impl Settings {
     }
 }
 
-fn limits(reader: &mut Reader) -> Limits {
+fn limits(reader: &mut Reader<'_>) -> Limits {
     let count = |text: &str| parse::count(text, 1, 1_000_000);
     let timeout = |text: &str| parse::duration(text, SECOND / 10, MAX_DRAIN);
     Limits {
@@ -142,8 +162,8 @@ fn limits(reader: &mut Reader) -> Limits {
     }
 }
 
-/// The nodes, and whether they may be served at this address.
-fn nodes(reader: &mut Reader, listen: SocketAddr) -> Nodes {
+/// The nodes with their certificates, and whether they may be served at this address.
+fn nodes(reader: &mut Reader<'_>, listen: SocketAddr) -> (Nodes, NodeTls) {
     let given = reader.read_list("node");
     let dev = reader.read_switch("dev");
     let open = reader.read_switch("allow-unauthenticated");
@@ -178,16 +198,37 @@ fn nodes(reader: &mut Reader, listen: SocketAddr) -> Nodes {
         }
         _ => {}
     }
+    let tls = node_tls(reader, given.as_ref());
     let Some(given) = given else {
-        return Nodes::Memory;
+        return (Nodes::Memory, tls);
     };
     if given.values.is_empty() {
         reader.problem(&given.source, "lists no node");
     }
-    for problem in parse::node_problems(&given.values) {
-        reader.problem(&given.source, &problem);
+    for problem in Redlock::builder().node_urls(&given.values).node_problems() {
+        reader.problem(&given.source, &problem.to_string());
     }
-    Nodes::Redis(given.values)
+    (Nodes::Redis(given.values), tls)
+}
+
+/// Certificates, of use only where a node is behind TLS.
+fn node_tls(reader: &mut Reader<'_>, nodes: Option<&Given>) -> NodeTls {
+    let [ca, certificate, key] = tls::FLAGS.map(|flag| reader.read_file(flag));
+    let (Ok(ca), Ok(certificate), Ok(key)) = (ca, certificate, key) else {
+        return NodeTls::default();
+    };
+    let files = TlsFiles {
+        ca,
+        certificate,
+        key,
+    };
+    let empty: &[String] = &[];
+    let (tls, problems) = files.check(nodes.map_or(empty, |nodes| &nodes.values));
+    for (flag, problem) in problems {
+        let source = reader.source(flag);
+        reader.problem(&source, &problem);
+    }
+    tls
 }
 
 #[cfg(test)]

@@ -16,7 +16,9 @@ pub async fn connect(settings: &Settings) -> Result<Redlock, ConfigError> {
     let mut builder = Redlock::builder()
         .observer(Arc::new(LogObserver::default()))
         .node_timeout(settings.node_timeout)
-        .drift_factor(settings.drift_factor);
+        .drift_factor(settings.drift_factor)
+        .node_tls(settings.node_tls.clone())
+        .allow_eviction(settings.allow_eviction);
     if let Some(max_lease) = settings.limits.max_lease {
         builder = builder.max_lease(max_lease);
     }

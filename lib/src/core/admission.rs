@@ -51,18 +51,25 @@ impl ServerFacts {
         (!self.promoted).then(|| now.minus(at_least))
     }
 
+    /// The policy by which this server may drop locks and floors when its memory
+    /// is full. Every policy but `noeviction` may: all these keys have an expiry.
+    #[must_use]
+    pub fn evicts(&self) -> Option<&str> {
+        self.eviction
+            .as_deref()
+            .filter(|policy| *policy != "noeviction")
+    }
+
     /// What an operator should know, though it stops nothing.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        match self.eviction.as_deref() {
-            Some("noeviction") => {}
-            Some(policy) => warnings.push(format!(
-                "maxmemory-policy is {policy}, which may drop locks and floors: set noeviction"
-            )),
-            None => {
+        match (self.evicts(), &self.eviction) {
+            (Some(policy), _) => warnings.push(dropping(policy)),
+            (None, None) => {
                 warnings.push("maxmemory-policy can't be read: see that it is noeviction".into());
             }
+            (None, Some(_)) => {}
         }
         match self.durable {
             Some(true) => {}
@@ -96,9 +103,26 @@ pub enum Admission {
     Refuse(String),
 }
 
+fn dropping(policy: &str) -> String {
+    format!("maxmemory-policy is {policy}, which may drop locks and floors: set noeviction")
+}
+
+/// What keeps a server from being a node of this client, whatever its marker.
+///
+/// Eviction is judged whether or not the server has a bound on its memory now:
+/// one may be set at any time, and the first keys are gone before that is seen.
+#[must_use]
+pub(crate) fn unfit(facts: &ServerFacts, allow_eviction: bool) -> Option<String> {
+    let evicts = || {
+        let policy = facts.evicts().filter(|_| !allow_eviction)?;
+        Some(format!("{}, or allow eviction", dropping(policy)))
+    };
+    unusable(facts).map(ToOwned::to_owned).or_else(evicts)
+}
+
 /// What keeps a server from being a node of any cluster, whatever its marker.
 #[must_use]
-pub(crate) const fn unusable(facts: &ServerFacts) -> Option<&'static str> {
+const fn unusable(facts: &ServerFacts) -> Option<&'static str> {
     if facts.run_id.is_empty() {
         Some("it does not tell its run id")
     } else if facts.replica {
@@ -167,4 +191,50 @@ pub(crate) fn mismatch(
             cluster.nodes
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(eviction: Option<&str>) -> ServerFacts {
+        ServerFacts {
+            run_id: "run".into(),
+            eviction: eviction.map(Into::into),
+            ..ServerFacts::default()
+        }
+    }
+
+    #[test]
+    fn every_policy_that_may_drop_keys_with_an_expiry_is_unfit_unless_allowed() {
+        for policy in [
+            "allkeys-lru",
+            "allkeys-lfu",
+            "allkeys-random",
+            "allkeys-lrm",
+            "volatile-lru",
+            "volatile-lfu",
+            "volatile-random",
+            "volatile-ttl",
+        ] {
+            let facts = facts(Some(policy));
+            let problem = unfit(&facts, false).unwrap();
+            assert!(problem.contains(policy) && problem.contains("noeviction"));
+            assert_eq!(unfit(&facts, true), None);
+            assert!(facts.warnings()[0].contains(policy), "allowed, but told");
+        }
+        assert_eq!(unfit(&facts(Some("noeviction")), false), None);
+        // Where it can't be asked for, the operator is told to look.
+        assert_eq!(unfit(&facts(None), false), None);
+        assert!(facts(None).warnings()[0].contains("noeviction"));
+    }
+
+    #[test]
+    fn what_is_unusable_stays_so_when_eviction_is_allowed() {
+        let replica = ServerFacts {
+            replica: true,
+            ..facts(Some("allkeys-lru"))
+        };
+        assert!(unfit(&replica, true).unwrap().contains("replica"));
+    }
 }

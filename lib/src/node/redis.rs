@@ -23,6 +23,7 @@ use deadpool_redis::Pool;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::connection::Dialer;
+pub(crate) use self::connection::address;
 use self::driver::{Driver, Job};
 pub(crate) use self::membership::{Membership, Seat};
 use super::{Judged, Node, NodeFuture, ReplySlot};

@@ -17,7 +17,7 @@ use crate::core::validity::{DEFAULT_DRIFT_MARGIN, Drift, MAX_DRIFT_FACTOR};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::ConfigError;
 use crate::node::memory::MemoryNode;
-use crate::node::redis::{Membership, RedisNode};
+use crate::node::redis::{Membership, RedisNode, address};
 use crate::node::{Judged, Node};
 use crate::observer::{NoObserver, Observer};
 
@@ -126,6 +126,13 @@ impl RedlockBuilder {
         self
     }
 
+    /// Whether nodes may be set to evict keys (`maxmemory-policy` other than
+    /// `noeviction`), which may drop locks and floors. They are refused otherwise.
+    pub const fn allow_eviction(mut self, allow: bool) -> Self {
+        self.settings.allow_eviction = allow;
+        self
+    }
+
     /// Opens a new set of nodes when connecting, as `everlock cluster init` does.
     /// Safe at every start. `None` takes the cluster's maximum lease, or five
     /// minutes if it is new.
@@ -152,18 +159,45 @@ impl RedlockBuilder {
         self
     }
 
+    /// Everything that is wrong with the nodes' URLs and certificates, found
+    /// without connecting to any. Nodes are counted from 1; no URL is repeated.
+    #[must_use]
+    pub fn node_problems(&self) -> Vec<ConfigError> {
+        let mut problems = Vec::new();
+        let mut index = 0;
+        let mut seen: Vec<(String, usize)> = Vec::new();
+        for source in &self.sources {
+            index += source.count();
+            let Source::Url(url) = source else { continue };
+            match address(url) {
+                Err(problem) => problems.push(ConfigError::BadUrl { index, problem }),
+                Ok(address) => match seen.iter().find(|(other, _)| *other == address) {
+                    Some((_, other)) => {
+                        let problem = format!("the same server as node {other}");
+                        problems.push(ConfigError::BadUrl { index, problem });
+                    }
+                    None => seen.push((address, index)),
+                },
+            }
+        }
+        let tls = self.tls.problem();
+        problems.extend(tls.map(|problem| ConfigError::BadTls { problem }));
+        problems
+    }
+
     /// The nodes as a cluster, for its operator: nothing is judged or refused yet.
     ///
     /// Must be called within a tokio runtime.
     pub fn cluster(self) -> Result<Cluster, ConfigError> {
         let settings = self.checked()?;
         let (nodes, _) = self.build_nodes(&settings)?;
-        Ok(Cluster::of(nodes, self.clock, self.entropy))
+        let cluster = Cluster::of(nodes, self.clock, self.entropy);
+        Ok(cluster.allow_eviction(settings.allow_eviction))
     }
 
     /// Connects to the nodes, and refuses what can't work: no nodes, the same
-    /// server twice, replicas, cluster mode, nodes of different clusters, nodes
-    /// that were never initialised.
+    /// server twice, replicas, cluster mode, eviction, nodes of different clusters,
+    /// nodes that were never initialised.
     ///
     /// Nodes that don't answer are no error: they are used as soon as they do.
     /// Must be called within a tokio runtime, which then runs the connections.
@@ -177,6 +211,7 @@ impl RedlockBuilder {
         if let Opening::AtConnect(max_lease) = opening {
             let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
             Cluster::of(nodes.clone(), clock, entropy)
+                .allow_eviction(settings.allow_eviction)
                 .init(max_lease)
                 .await?;
         }
@@ -223,6 +258,9 @@ impl RedlockBuilder {
         if count == 0 {
             return Err(ConfigError::NoNodes);
         }
+        if let Some(problem) = self.tls.problem() {
+            return Err(ConfigError::BadTls { problem });
+        }
         let membership = Arc::new(Membership::new(count));
         let mut nodes: Vec<Arc<dyn Node>> = Vec::with_capacity(count);
         let mut memory_only = true;
@@ -230,7 +268,7 @@ impl RedlockBuilder {
             let index = nodes.len();
             let seat = || {
                 let (clock, observer) = (Arc::clone(&self.clock), Arc::clone(&self.observer));
-                membership.seat(index, settings.node_timeout, clock, observer)
+                membership.seat(index, settings, clock, observer)
             };
             memory_only &= matches!(source, Source::Memory(_));
             match source {

@@ -1,14 +1,21 @@
 //! `everlock cluster init` and `everlock cluster status`.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgMatches, Args};
 use everlock::cluster::{Cluster, Initialised};
-use everlock::{Redlock, majority};
+use everlock::{ConfigError, Redlock, RedlockBuilder, majority};
+use tokio::time::Instant;
 
-use super::{failed, misconfigured, parsed, status};
-use crate::config::{node_problems, shown};
+use super::{complain, failed, misconfigured, parsed, status};
+use crate::config::{TlsFiles, shown};
+
+/// A longer wait is a mistake.
+const MAX_WAIT: Duration = Duration::from_hours(24);
+/// How often nodes that don't answer are asked again.
+const RETRY_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Args)]
 struct Nodes {
@@ -21,7 +28,55 @@ struct Nodes {
         value_delimiter = ',',
         required = true
     )]
-    nodes: Vec<String>,
+    urls: Vec<String>,
+    /// PEM certificates of the authorities that nodes at rediss:// URLs are trusted by, in place
+    /// of the public ones
+    #[arg(long, value_name = "FILE", env = "EVERLOCK_NODE_CA")]
+    node_ca: Option<PathBuf>,
+    /// A PEM certificate to show to nodes at rediss:// URLs; needs --node-key
+    #[arg(long, value_name = "FILE", env = "EVERLOCK_NODE_CERT")]
+    node_cert: Option<PathBuf>,
+    /// The PEM private key of --node-cert
+    #[arg(long, value_name = "FILE", env = "EVERLOCK_NODE_KEY")]
+    node_key: Option<PathBuf>,
+}
+
+impl Nodes {
+    /// The nodes, or everything that is wrong with them.
+    fn builder(self) -> Result<RedlockBuilder, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut read = |flag: &str, path: &Option<PathBuf>| {
+            // An empty variable is how deployment files say that there is none.
+            let path: &Path = path.as_deref().filter(|path| *path != "")?;
+            std::fs::read(path)
+                .map_err(|error| {
+                    problems.push(format!(
+                        "--{flag} {} can't be read: {error}",
+                        path.display()
+                    ));
+                })
+                .ok()
+        };
+        let files = TlsFiles {
+            ca: read("node-ca", &self.node_ca),
+            certificate: read("node-cert", &self.node_cert),
+            key: read("node-key", &self.node_key),
+        };
+        let builder = Redlock::builder().node_urls(&self.urls);
+        if problems.is_empty() {
+            let wrong = builder.node_problems();
+            problems.extend(wrong.iter().map(ToString::to_string));
+            let (tls, wrong) = files.check(&self.urls);
+            let wrong = wrong
+                .iter()
+                .map(|(flag, problem)| format!("--{flag}: {problem}"));
+            problems.extend(wrong);
+            if problems.is_empty() {
+                return Ok(builder.node_tls(tls));
+            }
+        }
+        Err(problems)
+    }
 }
 
 #[derive(Args)]
@@ -37,6 +92,31 @@ pub(super) struct InitArgs {
         value_parser = humantime::parse_duration
     )]
     max_lease: Option<Duration>,
+    /// For how long to wait for nodes that don't answer yet, telling so on standard error
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "EVERLOCK_CLUSTER_WAIT",
+        value_parser = wait_time,
+        default_value = "0s"
+    )]
+    wait: Duration,
+    /// Use nodes whose maxmemory-policy may drop locks and floors, which are refused otherwise
+    #[arg(
+        long,
+        env = "EVERLOCK_ALLOW_EVICTION",
+        value_parser = clap::builder::FalseyValueParser::new()
+    )]
+    allow_eviction: bool,
+}
+
+fn wait_time(text: &str) -> Result<Duration, String> {
+    let parsed = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if parsed <= MAX_WAIT {
+        Ok(parsed)
+    } else {
+        Err(format!("it takes up to {}", shown(MAX_WAIT)))
+    }
 }
 
 #[derive(Args)]
@@ -51,7 +131,8 @@ pub(super) struct StatusArgs {
 pub(super) fn init(matches: &ArgMatches) -> ExitCode {
     let args: InitArgs = parsed(matches);
     with_cluster(args.nodes, async |cluster| {
-        match cluster.init(args.max_lease).await {
+        let cluster = cluster.allow_eviction(args.allow_eviction);
+        match init_within(&cluster, args.max_lease, args.wait).await {
             Ok(done) => {
                 report(&done);
                 ExitCode::SUCCESS
@@ -59,6 +140,33 @@ pub(super) fn init(matches: &ArgMatches) -> ExitCode {
             Err(error) => failed(&error),
         }
     })
+}
+
+/// Opens the cluster as soon as enough nodes answer. What is wrong for good is not waited for.
+async fn init_within(
+    cluster: &Cluster,
+    max_lease: Option<Duration>,
+    wait: Duration,
+) -> Result<Initialised, ConfigError> {
+    let deadline = Instant::now() + wait;
+    let mut told = String::new();
+    loop {
+        let error = match cluster.init(max_lease).await {
+            Err(error @ ConfigError::CannotInitialise { .. }) => error,
+            done => return done,
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(error);
+        }
+        let why = error.to_string();
+        if why != told {
+            let seconds = left.as_secs() + 1;
+            complain(&format!("waiting for {seconds} s more: {why}"));
+            told = why;
+        }
+        tokio::time::sleep(RETRY_EVERY.min(left)).await;
+    }
 }
 
 pub(super) fn status(matches: &ArgMatches) -> ExitCode {
@@ -76,12 +184,12 @@ pub(super) fn status(matches: &ArgMatches) -> ExitCode {
 }
 
 fn with_cluster(nodes: Nodes, work: impl AsyncFnOnce(Cluster) -> ExitCode) -> ExitCode {
-    let problems = node_problems(&nodes.nodes);
-    if !problems.is_empty() {
-        return misconfigured(&problems);
-    }
+    let builder = match nodes.builder() {
+        Ok(builder) => builder,
+        Err(problems) => return misconfigured(&problems),
+    };
     super::on_runtime(async {
-        match Redlock::builder().node_urls(nodes.nodes).cluster() {
+        match builder.cluster() {
             Ok(cluster) => work(cluster).await,
             Err(error) => misconfigured(&[error.to_string()]),
         }

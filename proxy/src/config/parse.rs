@@ -1,5 +1,4 @@
-//! Text to values. Errors say what was given and what may be given, except for
-//! node URLs, which may hold passwords and are never repeated.
+//! Text to values. Errors say what was given and what may be given.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -117,41 +116,4 @@ pub(super) fn log_level(text: &str) -> Parsed<tracing::Level> {
             "{text:?} is no log level: it takes error, warn, info, debug or trace"
         )),
     }
-}
-
-/// What is wrong with these node URLs, each counted from 1 and never shown.
-///
-/// The library judges them again, one by one; here all are judged at once.
-pub(crate) fn node_problems(urls: &[String]) -> Vec<String> {
-    const SCHEMES: [&str; 5] = ["redis", "rediss", "valkey", "valkeys", "unix"];
-    let mut problems = Vec::new();
-    for (index, url) in urls.iter().enumerate() {
-        let number = index + 1;
-        let rest = url.split_once("://").and_then(|(scheme, rest)| {
-            let known = SCHEMES.contains(&scheme) || scheme == "redis+unix";
-            known.then_some(rest)
-        });
-        match rest {
-            None => problems.push(format!(
-                "node {number} is not the URL of a Redis server: write \
-                 redis://[user:password@]host:port/[db], or rediss:// for TLS"
-            )),
-            Some(rest) if names_no_host(rest) => {
-                problems.push(format!("node {number} names no host"));
-            }
-            Some(_) => {}
-        }
-        if let Some(same) = urls[..index].iter().position(|earlier| earlier == url) {
-            problems.push(format!("node {number} is the same as node {}", same + 1));
-        }
-    }
-    problems
-}
-
-/// Whether nothing stands between the credentials and the port. A Unix socket's
-/// path follows a host that is empty.
-fn names_no_host(rest: &str) -> bool {
-    let authority = rest.split('/').next().unwrap_or_default();
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    host.starts_with(':') || (host.is_empty() && !rest.starts_with('/'))
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
@@ -86,17 +87,19 @@ pub(super) struct Given {
 }
 
 /// Reads settings and collects every problem.
-pub(super) struct Reader {
+pub(super) struct Reader<'a> {
     sources: Sources,
+    files: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
     file: Option<(PathBuf, toml::Table)>,
     problems: Vec<String>,
     warnings: Vec<String>,
 }
 
-impl Reader {
-    pub(super) fn open(sources: Sources) -> Self {
+impl<'a> Reader<'a> {
+    pub(super) fn open(sources: Sources, files: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Self {
         let mut reader = Self {
             sources,
+            files,
             file: None,
             problems: Vec::new(),
             warnings: Vec::new(),
@@ -171,6 +174,17 @@ impl Reader {
         on.then(|| self.given(table::named(flag)))?
     }
 
+    /// What is in the file that is named, if any; an error is noted already.
+    pub(super) fn read_file(&mut self, flag: &'static str) -> Result<Option<Vec<u8>>, ()> {
+        let Some(path) = self.read_optional(flag, |text| Ok(PathBuf::from(text))) else {
+            return Ok(None);
+        };
+        (self.files)(&path).map(Some).map_err(|error| {
+            let problem = format!("{} can't be read: {error}", path.display());
+            self.problem(&self.source(flag), &problem);
+        })
+    }
+
     /// Where this setting comes from.
     pub(super) fn source(&self, flag: &'static str) -> Source {
         let setting = table::named(flag);
@@ -211,7 +225,8 @@ impl Reader {
         } else {
             return;
         };
-        let text = match std::fs::read_to_string(&path) {
+        let utf_8 = |bytes| String::from_utf8(bytes).map_err(io::Error::other);
+        let text = match (self.files)(&path).and_then(utf_8) {
             Ok(text) => text,
             Err(error) => {
                 let problem = format!("{} can't be read: {error}", path.display());
@@ -234,7 +249,7 @@ impl Reader {
         }
     }
 
-    fn check_keys(&mut self, path: &std::path::Path, table: &toml::Table) {
+    fn check_keys(&mut self, path: &Path, table: &toml::Table) {
         for (key, value) in table {
             let source = Source::File(path.to_owned(), key.clone());
             match SETTINGS.iter().find(|setting| setting.key == key) {

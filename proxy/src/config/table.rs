@@ -49,6 +49,18 @@ const fn switch(flag: &'static str, env: &'static str, help: &'static str) -> Se
     }
 }
 
+const fn file(flag: &'static str, env: &'static str, help: &'static str) -> Setting {
+    Setting {
+        flag,
+        env,
+        key: flag,
+        value: Some("FILE"),
+        many: false,
+        default: None,
+        help,
+    }
+}
+
 /// All settings, in the order of the help.
 pub const SETTINGS: &[Setting] = &[
     setting(
@@ -68,6 +80,27 @@ pub const SETTINGS: &[Setting] = &[
         help: "A Redis server that votes, redis://[user:password@]host:port/[db] or rediss:// for \
                TLS; give all nodes of the cluster",
     },
+    file(
+        "node-ca",
+        "EVERLOCK_NODE_CA",
+        "PEM certificates of the authorities that nodes at rediss:// URLs are trusted by, in place \
+         of the public ones",
+    ),
+    file(
+        "node-cert",
+        "EVERLOCK_NODE_CERT",
+        "A PEM certificate to show to nodes at rediss:// URLs; needs --node-key",
+    ),
+    file(
+        "node-key",
+        "EVERLOCK_NODE_KEY",
+        "The PEM private key of --node-cert",
+    ),
+    switch(
+        "allow-eviction",
+        "EVERLOCK_ALLOW_EVICTION",
+        "Use nodes whose maxmemory-policy may drop locks and floors, which are refused otherwise",
+    ),
     switch(
         "dev",
         "EVERLOCK_DEV",
@@ -193,6 +226,7 @@ pub(crate) const CONFIG_ENV: &str = "EVERLOCK_CONFIG";
 pub(crate) const OTHER_VARIABLES: &[&str] = &[
     CONFIG_ENV,
     "EVERLOCK_CLUSTER_MAX_LEASE",
+    "EVERLOCK_CLUSTER_WAIT",
     "EVERLOCK_HEALTH_URL",
     "EVERLOCK_JSON",
 ];

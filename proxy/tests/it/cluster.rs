@@ -1,9 +1,11 @@
 //! `everlock cluster init` and `everlock cluster status`, and what `serve` thinks of their outcome.
 
-use everlock_testkit::{RedisCluster, eventually};
+use std::time::Duration;
+
+use everlock_testkit::{ProcessUnderTest, RedisCluster, eventually};
 use serde_json::Value;
 
-use crate::support::{Proxy, SOON, cluster, init, run};
+use crate::support::{BINARY, Proxy, SOON, cluster, init, run, timed};
 
 #[tokio::test]
 async fn init_opens_new_nodes_and_changes_nothing_when_run_again() {
@@ -52,7 +54,14 @@ async fn status_shows_what_an_operator_has_to_know() {
         _ => server,
     });
     let urls = nodes.urls();
-    init(&urls).await;
+    let (status, output) = cluster("init", &urls, &[]).await;
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(
+        output.contains("maxmemory-policy is allkeys-lru"),
+        "{output}"
+    );
+    let (status, output) = cluster("init", &urls, &["--allow-eviction"]).await;
+    assert!(status.success(), "{output}");
     nodes.kill(2);
     let (status, output) = cluster("status", &urls, &["--json"]).await;
     assert!(status.success(), "a quorum votes: {output}");
@@ -105,7 +114,7 @@ async fn init_needs_every_node_of_a_new_set_and_never_echoes_a_password() {
     urls[0] = "http://:s3cret@a".into();
     let (status, output) = cluster("init", &urls, &[]).await;
     assert_eq!(status.code(), Some(2), "{output}");
-    assert!(output.contains("node 1 is not the URL"), "{output}");
+    assert!(output.contains("node 1: not the URL"), "{output}");
     assert!(!output.contains("s3cret"), "{output}");
     let (status, output) = run(
         &["cluster", "init", "--help"],
@@ -172,4 +181,65 @@ async fn serve_comes_up_before_its_nodes_and_recovers_by_itself() {
         client.try_acquire("k", "u").await.status == 200
     });
     assert!(acquired.await);
+}
+
+#[tokio::test]
+async fn serve_refuses_nodes_that_may_drop_locks_unless_told_otherwise() {
+    let nodes = RedisCluster::start_with(1, |_, server| {
+        server.config("maxmemory-policy", "volatile-lru")
+    });
+    let urls = nodes.urls();
+    let (status, output) = cluster("init", &urls, &["--allow-eviction"]).await;
+    assert!(status.success(), "{output}");
+    let args = ["serve", "--listen", "127.0.0.1:0", "--node", &urls[0]];
+    let (status, output) = run(&args, &[]).await;
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(
+        output.contains("maxmemory-policy is volatile-lru"),
+        "{output}"
+    );
+    let proxy = Proxy::spawn(&args, &[("EVERLOCK_ALLOW_EVICTION", "true")]).await;
+    let proxy = proxy.ready().await;
+    assert_eq!(proxy.client().try_acquire("k", "u").await.status, 200);
+}
+
+#[tokio::test]
+async fn init_waits_for_nodes_that_come_up_late_and_says_what_it_waits_for() {
+    let nodes = RedisCluster::start(3);
+    let urls = nodes.urls();
+    nodes.kill(1);
+    let mut args = vec!["cluster", "init", "--wait", "60s"];
+    for url in &urls {
+        args.extend(["--node", url]);
+    }
+    let mut waiting = ProcessUnderTest::spawn(BINARY, &args, &[]);
+    let line = |line: &str| line.contains("waiting for") && line.contains("does not answer");
+    waiting.wait_for_line(line, SOON).await;
+    nodes.restart(1);
+    let status = waiting.wait_exit(SOON).await;
+    let output = waiting.output();
+    assert!(status.success(), "{output}");
+    assert!(output.contains("opened now"), "{output}");
+    assert!(waiting.stderr().contains("waiting for"), "{output}");
+}
+
+#[tokio::test]
+async fn a_wait_ends_with_its_time_and_is_not_for_what_is_wrong_for_good() {
+    let nodes = RedisCluster::start(2);
+    let mut urls = nodes.urls();
+    urls.push(urls[0].clone().replace("127.0.0.1", "localhost"));
+    // The same server under another name: no time mends that.
+    let same = cluster("init", &urls, &["--wait", "10m"]);
+    let (status, output) = same.await;
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("the same server"), "{output}");
+    urls[2] = "redis://127.0.0.1:1".into();
+    let ((status, output), took) = timed(cluster("init", &urls, &["--wait", "1500ms"])).await;
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("waiting for 2 s more"), "{output}");
+    assert!(took >= Duration::from_millis(1_500), "{took:?}");
+    for wait in ["25h", "a while"] {
+        let (status, _) = cluster("init", &urls, &["--wait", wait]).await;
+        assert_eq!(status.code(), Some(2), "{wait}");
+    }
 }

@@ -17,3 +17,4 @@ mod requests;
 mod routes;
 mod shutdown;
 mod support;
+mod tls;

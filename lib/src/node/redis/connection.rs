@@ -7,8 +7,8 @@ use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, Pipeline, TlsCertificates,
-    Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, Pipeline, RedisError,
+    TlsCertificates, Value,
 };
 
 use super::faults;
@@ -47,13 +47,7 @@ impl Dialer {
             index: seat.index + 1,
             problem,
         };
-        let client = open(url, tls).map_err(|error| {
-            bad(format!(
-                "not the URL of a Redis server ({}): redis://[user:password@]host:port/[db], or \
-                 rediss:// for TLS",
-                error.category()
-            ))
-        })?;
+        let client = open(url, tls).map_err(|error| bad(not_a_url(&error)))?;
         let info = client.get_connection_info().clone();
         let id = name(info.addr(), info.redis_settings().db());
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
@@ -120,6 +114,20 @@ fn times(seat: &Seat) -> (Duration, Duration) {
     let dial = SHORTEST_DIAL_TIME.max(seat.node_timeout * 2);
     let silence = SHORTEST_SILENCE.max(seat.node_timeout * 4);
     (dial, silence)
+}
+
+fn not_a_url(error: &RedisError) -> String {
+    format!(
+        "not the URL of a Redis server ({}): redis://[user:password@]host:port/[db], or rediss:// \
+         for TLS",
+        error.category()
+    )
+}
+
+/// The address at this URL, without looking it up or connecting to it.
+pub(crate) fn address(url: &str) -> Result<String, String> {
+    let client = Client::open(url).map_err(|error| not_a_url(&error))?;
+    Ok(client.get_connection_info().addr().to_string())
 }
 
 fn open(url: &str, tls: &NodeTls) -> redis::RedisResult<Client> {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::config::Settings;
 use crate::core::marker::ClusterInfo;
 use crate::observer::Observer;
 
@@ -34,13 +35,14 @@ impl Membership {
     pub(crate) fn seat(
         self: &Arc<Self>,
         index: usize,
-        node_timeout: Duration,
+        settings: &Settings,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
     ) -> Seat {
         Seat {
             index,
-            node_timeout,
+            node_timeout: settings.node_timeout,
+            allow_eviction: settings.allow_eviction,
             clock,
             observer,
             membership: Arc::clone(self),
@@ -56,6 +58,7 @@ impl Membership {
 pub(crate) struct Seat {
     pub(super) index: usize,
     pub(super) node_timeout: Duration,
+    pub(super) allow_eviction: bool,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) observer: Arc<dyn Observer>,
     membership: Arc<Membership>,

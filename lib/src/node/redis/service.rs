@@ -17,7 +17,7 @@ use super::driver::{Driver, End, Job};
 use super::parcels::{Parcel, pack};
 use super::{faults, replies, scripts};
 use crate::clock::Moment;
-use crate::core::admission::{Admission, judge, unusable};
+use crate::core::admission::{Admission, judge, unfit};
 use crate::core::command::Command;
 use crate::core::marker::{MarkerCommand, MarkerState};
 use crate::core::quorum::{Fault, FaultKind};
@@ -300,7 +300,7 @@ impl<'a> Service<'a> {
     async fn judge(&mut self) -> Result<(), Fault> {
         let facts = self.link.refresh().await?;
         let refusal = match self.driver.seat.claim(&facts.run_id) {
-            Ok(()) => unusable(facts).map(ToOwned::to_owned),
+            Ok(()) => unfit(facts, self.driver.seat.allow_eviction),
             Err(other) => Some(format!("it is the same server as node {}", other + 1)),
         };
         let judged = match refusal {
