@@ -6,6 +6,9 @@ pub mod config;
 mod core;
 pub mod entropy;
 mod error;
+#[cfg(feature = "test-util")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod node;
 pub mod observer;
 mod redlock;

@@ -65,10 +65,15 @@ impl App {
     /// The key on the nodes. Users control its last part alone: neither prefix
     /// nor identity holds a `:`, so nobody reaches another identity's keys.
     pub(crate) fn resource(&self, identity: &Identity, key: &str) -> Resource {
-        let (prefix, identity) = (&self.prefix, identity.as_str());
-        Resource::new(format!("{prefix}:{identity}:{key}"))
-            .expect("prefix, identity and key are bounded, and the prefix has no '~'")
+        resource(&self.prefix, identity, key)
     }
+}
+
+/// As [`App::resource`], without an app.
+pub(crate) fn resource(prefix: &str, identity: &Identity, key: &str) -> Resource {
+    let identity = identity.as_str();
+    Resource::new(format!("{prefix}:{identity}:{key}"))
+        .expect("prefix, identity and key are bounded, and the prefix has no '~'")
 }
 
 impl std::fmt::Debug for App {

@@ -4,7 +4,7 @@
 //! the server in their own process: an [`App`] over any [`everlock::Redlock`],
 //! and [`server::run`] with a listener and a signal to stop.
 //!
-//! Layers, each importing only those that follow: `cli` · `nodes` and `server` ·
+//! Layers, each importing only those that follow: `cli` and `fuzz` · `nodes` and `server` ·
 //! `middleware` · `handlers` · `api`, `body` and `router` · `problem` · `answer` ·
 //! `app` · `readiness`, `telemetry`, `config`, `identity` and `verb`. Nothing in
 //! this crate talks to Redis: handlers see the library's API only.
@@ -15,6 +15,9 @@ mod app;
 mod body;
 pub mod cli;
 pub mod config;
+#[cfg(feature = "test-util")]
+#[doc(hidden)]
+pub mod fuzz;
 mod handlers;
 mod identity;
 mod middleware;

@@ -8,6 +8,7 @@
 //!   refuses traffic on command.
 //! - [`ProcessUnderTest`]: a program with its output, its signals and its exit status.
 //! - [`history`]: what clients were told, and the judge of it.
+//! - [`replay_seeds`]: the fuzzers' seeds and mutations of them, for an ordinary test.
 //! - [`eventually`]: waits for a condition instead of sleeping for a guess.
 //!
 //! The kit panics where a test should fail: a server that does not start is not an outcome that a
@@ -23,6 +24,7 @@ pub mod history;
 mod port;
 mod process;
 mod redis;
+mod seeds;
 mod temp_dir;
 mod tls;
 mod wait;
@@ -32,5 +34,6 @@ pub use fault_proxy::{Door, FaultProxy, Flow};
 pub use port::ReservedPort;
 pub use process::{ProcessUnderTest, Signal};
 pub use redis::{RedisBuilder, RedisCluster, RedisServer, Reply};
+pub use seeds::replay_seeds;
 pub use tls::TlsFiles;
 pub use wait::{SETTLED, eventually};

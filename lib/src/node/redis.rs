@@ -9,6 +9,8 @@
 mod connection;
 mod driver;
 mod faults;
+#[cfg(feature = "test-util")]
+pub(crate) mod fuzz;
 mod membership;
 mod parcels;
 mod replies;

@@ -43,7 +43,7 @@ impl AcquireRequest {
         let uuid = fields.text("uuid", MAX_OWNER_BYTES)?;
         let owner = match uuid {
             Some(uuid) => OwnerId::new(uuid).expect("its bytes were counted"),
-            None => fresh_owner(),
+            None => OwnerId::fresh(),
         };
         // Read for its type: the order of waiters is first come, first served for now.
         fields.flag("fifo")?;
@@ -78,12 +78,8 @@ impl AcquireRequest {
     }
 }
 
-fn fresh_owner() -> OwnerId {
-    OwnerId::new(uuid::Uuid::now_v7().to_string()).expect("a UUID has 36 bytes")
-}
-
 /// What the acquire went by, echoed in the answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Config {
     pub(crate) key: String,

@@ -18,6 +18,8 @@ use crate::problem::Problem;
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 /// A message shows this much of a wrong value at most.
 const SHOWN_BYTES: usize = 32;
+/// And this much of what the JSON reader says.
+const SHOWN_ERROR_BYTES: usize = 160;
 
 /// The fields of a request.
 #[derive(Debug)]
@@ -33,7 +35,9 @@ impl Fields {
             ));
         }
         serde_json::from_slice(body).map_err(|error| {
-            Problem::bad_request(format!("the body is not a JSON object: {error}"))
+            // The reader quotes a text that stands in the place of the object, whole.
+            let why = shortened(&error.to_string(), SHOWN_ERROR_BYTES);
+            Problem::bad_request(format!("the body is not a JSON object: {why}"))
         })
     }
 
@@ -75,7 +79,7 @@ impl Fields {
             Some(Value::Number(number)) => number,
             Some(other) => return wrong(&format!("is {}", kind(other))),
         };
-        let shown = || shortened(&number.to_string());
+        let shown = || shortened(&number.to_string(), SHOWN_BYTES);
         let whole = match (number.as_u64(), number.as_f64()) {
             (Some(whole), _) => whole,
             (None, Some(float)) if float.fract() != 0.0 => {
@@ -146,11 +150,11 @@ const fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn shortened(number: &str) -> String {
-    match number.get(..SHOWN_BYTES) {
-        Some(start) if number.len() > SHOWN_BYTES => format!("{start}…"),
-        _ => number.to_owned(),
+fn shortened(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
     }
+    format!("{}…", &text[..text.floor_char_boundary(most)])
 }
 
 impl<'de> Deserialize<'de> for Fields {

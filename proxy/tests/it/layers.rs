@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers of `src/lib.rs`, from the top.
 const LAYERS: &[&[&str]] = &[
-    &["cli"],
+    &["cli", "fuzz"],
     &["nodes", "server"],
     &["middleware"],
     &["handlers"],
