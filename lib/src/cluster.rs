@@ -9,6 +9,7 @@
 //! afterwards loses its nonce too. Where any node is active, a node that is not
 //! has lost something, and waits like any other.
 
+pub(crate) mod clocks;
 mod status;
 
 use std::collections::HashSet;
@@ -100,6 +101,12 @@ impl Cluster {
             ));
         }
         self.refuse_unfit().await?;
+        let done = self.open(max_lease).await?;
+        self.note_clocks(done.cluster.max_lease).await;
+        Ok(done)
+    }
+
+    async fn open(&self, max_lease: Option<Duration>) -> Result<Initialised, ConfigError> {
         let patience = self.clock.now() + OPENING_PATIENCE;
         let mut proposal = ClusterInfo {
             id: uuid_v7(&*self.entropy, self.clock.wall()).to_string(),
@@ -360,7 +367,7 @@ fn agree_on_lease(cluster: &ClusterInfo, wanted: Option<Duration>) -> Result<(),
     }
 }
 
-async fn within<T>(
+pub(crate) async fn within<T>(
     time: Duration,
     step: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, Fault> {

@@ -14,6 +14,7 @@ pub mod observer;
 mod redlock;
 
 pub use crate::config::{AcquireOptions, AttemptCounter, NodeTls};
+pub use crate::core::marker::Cause;
 pub use crate::core::quorum::{Fault, FaultKind, Reply, Report, Vote, majority};
 pub use crate::core::renewal::LossReason;
 pub use crate::core::token::FencingToken;
@@ -32,6 +33,10 @@ pub use crate::redlock::{
 pub mod protocol {
     pub use crate::core::admission::{Admission, ServerFacts, judge};
     pub use crate::core::attempt::{Attempt, Loss, Step, Terms, Won};
+    pub use crate::core::clock_watch::{ClockWatch, Sighting, Telling};
+    pub use crate::core::clocks::{
+        Agreement, Baseline, Baselines, ClockRecord, ClockStep, SHIFT_ALLOWANCE, Span,
+    };
     pub use crate::core::command::Command;
     pub use crate::core::marker::{
         Bar, ClusterInfo, DEFAULT_MAX_LEASE, MAX_MAX_LEASE, MIN_MAX_LEASE, Marker, MarkerCommand,

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::core::marker::Cause;
 use crate::core::quorum::{Fault, Report, Vote};
 use crate::core::renewal::LossReason;
 use crate::core::types::NodeId;
@@ -66,12 +67,15 @@ pub enum Event<'a> {
         /// Why.
         fault: &'a Fault,
     },
-    /// A node may have lost what it granted and waits before it votes again.
+    /// A node may have lost what it granted, or let it go early, and waits before
+    /// it votes again.
     NodeGuarded {
         /// The node.
         node: &'a NodeId,
         /// For how long, if that is known.
         remaining: Option<Duration>,
+        /// Why, if that is known.
+        cause: Option<Cause>,
     },
 }
 

@@ -3,6 +3,7 @@
 mod acquire;
 mod builder;
 mod chores;
+mod clockwork;
 mod extend;
 mod fanout;
 mod grant;
@@ -27,9 +28,10 @@ pub use guard::{Guard, Held};
 pub use with_lock::Outcome;
 
 use crate::clock::{Clock, Moment, WallTime};
+use crate::cluster::within;
 use crate::config::Settings;
 use crate::core::command::Command;
-use crate::core::marker::{ClusterInfo, MAX_MAX_LEASE};
+use crate::core::marker::{Cause, ClusterInfo, MAX_MAX_LEASE, MarkerCommand};
 use crate::core::quorum::{Reply, Vote, majority};
 use crate::core::time::median;
 use crate::core::token::{FencingToken, TokenClock};
@@ -38,6 +40,7 @@ use crate::entropy::Entropy;
 use crate::node::{Ballot, Judged, Node};
 use crate::observer::Observer;
 use chores::Chores;
+use clockwork::Clockwork;
 use line::Lines;
 
 /// A lock over a quorum of independent nodes.
@@ -60,6 +63,7 @@ pub(crate) struct Inner {
     cluster: OnceLock<ClusterInfo>,
     chores: Chores,
     lines: Lines,
+    clocks: Clockwork,
     runtime: Handle,
 }
 
@@ -68,6 +72,11 @@ pub(crate) struct Inner {
 pub struct Readiness {
     /// The nodes in the order of the configuration, each with its answer.
     pub nodes: Vec<(NodeId, Vote)>,
+    /// Why the nodes that are guarded are so, as far as they told.
+    pub guards: Vec<(NodeId, Cause)>,
+    /// Whether so many clocks jumped that nobody can say which: until the longest
+    /// lease is over, no votes count together.
+    pub clocks_astray: bool,
     /// How many nodes must vote.
     pub quorum: usize,
 }
@@ -76,11 +85,15 @@ impl Readiness {
     /// Whether a quorum of nodes votes.
     #[must_use]
     pub fn is_ready(&self) -> bool {
+        !self.clocks_astray && self.votes() >= self.quorum
+    }
+
+    /// How many nodes vote.
+    fn votes(&self) -> usize {
         self.nodes
             .iter()
             .filter(|(_, vote)| *vote == Vote::Pong)
             .count()
-            >= self.quorum
     }
 }
 
@@ -122,15 +135,19 @@ impl Redlock {
         )
     }
 
-    /// Asks every node whether it is there and may vote, within the node timeout.
+    /// Asks every node whether it is there and may vote, and those that may not
+    /// for the reason, each within the node timeout.
     pub async fn readiness(&self) -> Readiness {
         let inner = &self.inner;
         let replies = inner.ask_all(&Command::Ping).await;
         let nodes = inner.nodes.iter().zip(replies);
+        let nodes: Vec<_> = nodes
+            .map(|(node, reply)| (node.id().clone(), reply.vote))
+            .collect();
         Readiness {
-            nodes: nodes
-                .map(|(node, reply)| (node.id().clone(), reply.vote))
-                .collect(),
+            guards: inner.guards(&nodes).await,
+            nodes,
+            clocks_astray: inner.clocks.is_astray(),
             quorum: majority(inner.nodes.len()),
         }
     }
@@ -179,8 +196,26 @@ impl Inner {
         self.cluster.get()
     }
 
+    /// Why these nodes are guarded.
+    async fn guards(&self, nodes: &[(NodeId, Vote)]) -> Vec<(NodeId, Cause)> {
+        let time = self.settings.node_timeout;
+        let asked = self.nodes.iter().zip(nodes);
+        let guarded = asked.filter(|(_, (_, vote))| matches!(vote, Vote::Guarded { .. }));
+        let all = guarded.map(|(node, (id, _))| async move {
+            let state = within(time, node.mark(MarkerCommand::Read)).await.ok()?;
+            Some((id.clone(), state.marker?.cause?))
+        });
+        let causes = futures_util::future::join_all(all).await;
+        causes.into_iter().flatten().collect()
+    }
+
+    /// The longest lease that anybody may have.
+    fn cluster_max_lease(&self) -> Duration {
+        self.cluster().map_or(MAX_MAX_LEASE, |info| info.max_lease)
+    }
+
     fn max_lease(&self) -> Duration {
-        let cluster = self.cluster().map_or(MAX_MAX_LEASE, |info| info.max_lease);
+        let cluster = self.cluster_max_lease();
         self.settings
             .max_lease
             .map_or(cluster, |own| own.min(cluster))

@@ -59,6 +59,8 @@ impl Readiness {
         let nodes = names.into_iter().map(|(id, _)| (id, timeout()));
         everlock::Readiness {
             nodes: nodes.collect(),
+            guards: Vec::new(),
+            clocks_astray: false,
             quorum: everlock::majority(self.redlock.node_count()),
         }
     }

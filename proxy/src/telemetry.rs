@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use everlock::clock::{Clock as _, Moment, SystemClock};
 use everlock::observer::{Event, Observer};
-use everlock::{NodeId, Report};
+use everlock::{Cause, NodeId, Report};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -58,7 +58,7 @@ pub(crate) fn note_outage(operation: &'static str, report: &Report) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NodeState {
     Up,
-    Guarded,
+    Guarded(Option<Cause>),
     Down,
 }
 
@@ -92,9 +92,14 @@ impl Observer for LogObserver {
             Event::NodeDown { node, fault } if self.is_news(node, NodeState::Down) => {
                 tracing::warn!(%node, %fault, "node is down");
             }
-            Event::NodeGuarded { node, remaining } if self.is_news(node, NodeState::Guarded) => {
+            Event::NodeGuarded {
+                node,
+                remaining,
+                cause,
+            } if self.is_news(node, NodeState::Guarded(*cause)) => {
                 let votes_in = remaining.map(|left| left.as_secs());
-                tracing::warn!(%node, votes_in_seconds = votes_in, "node may have lost grants and waits before it votes");
+                let why = cause.map(tracing::field::display);
+                tracing::warn!(%node, votes_in_seconds = votes_in, why, "node may have lost grants or let them go early, and waits before it votes");
             }
             _ => {}
         }

@@ -4,9 +4,11 @@
 //! verdict changes nothing here: late grants of a won attempt are welcome, those
 //! of a lost one are undone by the caller.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::quorum::{Fault, FaultKind, Reply, Vote, majority};
+use super::clocks::{Agreement, Baselines, Span};
+use super::quorum::{DOUBTED, Fault, FaultKind, Reply, Vote, majority};
 use super::time::{Moment, WallTime, median};
 use super::token::FencingToken;
 use super::validity::Drift;
@@ -77,6 +79,9 @@ pub enum Loss {
 pub struct Attempt {
     terms: Terms,
     replies: Vec<Option<Reply>>,
+    baselines: Arc<Baselines>,
+    /// How far the clocks of the nodes that answered have shifted.
+    shifts: Vec<Span>,
     verdict: Option<Step>,
 }
 
@@ -87,13 +92,24 @@ impl Attempt {
         Self {
             terms,
             replies: vec![None; terms.nodes],
+            baselines: Arc::default(),
+            shifts: vec![Span::ANY; terms.nodes],
             verdict: None,
         }
+    }
+
+    /// Judges the nodes' clocks by these; without any, no clock is doubted.
+    #[must_use]
+    pub fn with_baselines(mut self, baselines: Arc<Baselines>) -> Self {
+        self.baselines = baselines;
+        self
     }
 
     /// Takes a node's reply that was received at `now`.
     pub fn reply(&mut self, node: usize, reply: Reply, now: Moment) -> Step {
         if let Some(slot @ None) = self.replies.get_mut(node) {
+            let (time, sent) = (reply.time, self.terms.started);
+            self.shifts[node] = self.baselines.shift(node, time, sent, now);
             *slot = Some(reply);
         }
         if self.verdict.is_none() {
@@ -151,19 +167,21 @@ impl Attempt {
         }
     }
 
-    /// The median of the clocks of the nodes that answered, if a majority did.
+    /// What the nodes' clocks say it is, if a majority answered that agrees: the
+    /// median of what each would say had it never been set apart from the others.
     #[must_use]
     pub fn median_time(&self) -> Option<WallTime> {
-        let times: Vec<_> = self
-            .replies
-            .iter()
-            .flatten()
-            .filter_map(|reply| reply.time)
-            .collect();
-        if times.len() < majority(self.terms.nodes) {
+        let told = self.replies.iter().zip(&self.shifts).enumerate();
+        let told = told.filter_map(|(node, (reply, shift))| {
+            let time = reply.as_ref()?.time?;
+            Some((self.baselines.common_time(node, time), *shift))
+        });
+        let agreed = Agreement::among(told.clone().map(|(_, shift)| shift));
+        if agreed.count < majority(self.terms.nodes) {
             return None;
         }
-        median(times)
+        let told = told.filter(|(_, shift)| agreed.includes(*shift));
+        median(told.map(|(time, _)| time).collect())
     }
 
     fn valid_until(&self) -> Moment {
@@ -176,14 +194,45 @@ impl Attempt {
         self.replies.iter().flatten().map(|reply| &reply.vote)
     }
 
+    /// The clocks of the nodes that answered like this, as far as they agree.
+    fn agreeing(&self, vote: impl Fn(&Vote) -> bool + Copy) -> Agreement {
+        let answers = self.replies.iter().zip(&self.shifts);
+        Agreement::among(answers.filter_map(move |(reply, shift)| {
+            let answered = reply.as_ref().is_some_and(|reply| vote(&reply.vote));
+            answered.then_some(*shift)
+        }))
+    }
+
+    /// The answers as they count: grants only of clocks that agree.
+    pub fn counted(&self) -> impl Iterator<Item = Option<&Vote>> {
+        let granted = |vote: &Vote| matches!(vote, Vote::Granted | Vote::Again { .. });
+        let agreed = self.agreeing(granted);
+        let answers = self.replies.iter().zip(&self.shifts);
+        answers.map(move |(reply, shift)| {
+            let vote = &reply.as_ref()?.vote;
+            Some(if granted(vote) && !agreed.includes(*shift) {
+                &DOUBTED
+            } else {
+                vote
+            })
+        })
+    }
+
+    /// Whether the clock of any node that answered has shifted against the others'.
+    #[must_use]
+    pub fn has_doubts(&self) -> bool {
+        self.agreeing(|_| true).count < self.replies.iter().flatten().count()
+    }
+
     fn judge(&self, now: Moment) -> Step {
         let quorum = majority(self.terms.nodes);
         let pending = self.replies.iter().filter(|reply| reply.is_none()).count();
-        let granted = self
-            .votes()
-            .filter(|vote| matches!(vote, Vote::Granted))
-            .count();
-        let (again, again_token) = self.most_shared_grant();
+        // Votes of clocks that don't agree don't count together.
+        let granted = self.agreeing(|vote| matches!(vote, Vote::Granted)).count;
+        let again_token = self.most_shared_grant();
+        let same =
+            |vote: &Vote| matches!(vote, Vote::Again { token, .. } if Some(*token) == again_token);
+        let again = self.agreeing(same).count;
         let won = if granted >= quorum {
             Some(self.terms.token)
         } else {
@@ -213,7 +262,12 @@ impl Attempt {
                 floor: self.highest_floor(),
             };
         }
-        let silent = count(|vote| matches!(vote, Vote::Failed(_) | Vote::Guarded { .. }));
+        // Grants that don't count say as little as a node that may not vote.
+        let granted = |vote: &Vote| matches!(vote, Vote::Granted | Vote::Again { .. });
+        let agreeing = self.agreeing(granted).count;
+        let silent = count(|vote| matches!(vote, Vote::Failed(_) | Vote::Guarded { .. }))
+            + self.votes().filter(|vote| granted(vote)).count()
+            - agreeing;
         if self.terms.nodes - silent < quorum {
             return Loss::Unavailable;
         }
@@ -226,13 +280,13 @@ impl Attempt {
         }
     }
 
-    /// How many nodes share a grant of this owner by another call, and its token.
-    fn most_shared_grant(&self) -> (usize, Option<FencingToken>) {
+    /// The token of the grant by another call of this owner that most nodes share.
+    fn most_shared_grant(&self) -> Option<FencingToken> {
         self.most_frequent(|vote| match vote {
             Vote::Again { token, .. } => Some(*token),
             _ => None,
         })
-        .map_or((0, None), |(count, token)| (count, Some(token)))
+        .map(|(_, token)| token)
     }
 
     /// On how many nodes the most widespread other holder was seen.

@@ -6,8 +6,10 @@
 //! *prepared* marker on every node, so that no two openings, however they
 //! interleave, can skip that wait on a node that had voted before.
 
+use std::fmt;
 use std::time::Duration;
 
+use super::clocks::{Baseline, ClockRecord, ClockStep};
 use super::time::WallTime;
 
 /// What all nodes and clients of one cluster agree upon.
@@ -50,6 +52,42 @@ pub struct Marker {
     pub high_water: WallTime,
     /// Whether every write was on disk before it was answered.
     pub durable: bool,
+    /// How the node's clock stands to those of the others.
+    pub clock: ClockRecord,
+    /// What set the last guard.
+    pub cause: Option<Cause>,
+}
+
+/// Why a node was guarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It had no marker: it is new, or lost everything.
+    Lost,
+    /// The server was restarted, and may have lost something.
+    Restarted,
+    /// Its clock fell clearly behind what it had shown itself.
+    SteppedBack,
+    /// Its clock jumped against those of the other nodes, by so many microseconds.
+    Jumped {
+        /// Forward if positive.
+        by: i64,
+    },
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost => f.write_str("it had no marker: it is new, or lost its data"),
+            Self::Restarted => f.write_str("the server was restarted"),
+            Self::SteppedBack => f.write_str("its clock stepped back"),
+            Self::Jumped { by } => {
+                let sign = if *by < 0 { '-' } else { '+' };
+                let millis = by.unsigned_abs() / 1_000;
+                let (seconds, millis) = (millis / 1_000, millis % 1_000);
+                write!(f, "its clock jumped by {sign}{seconds}.{millis:03} s")
+            }
+        }
+    }
 }
 
 /// How long a floor outlives its token.
@@ -99,6 +137,15 @@ pub enum MarkerCommand {
         started: Option<WallTime>,
         /// Whether the node persists every write before it answers.
         durable: bool,
+    },
+    /// Note how the node's clock stands to those of the others, in this era of it.
+    Clock {
+        /// The era, as it was read.
+        era: WallTime,
+        /// The baseline from now on.
+        baseline: Baseline,
+        /// What happened.
+        step: ClockStep,
     },
 }
 
@@ -191,6 +238,8 @@ pub(crate) fn apply(
                 floor_base: WallTime::default(),
                 high_water: now,
                 durable,
+                clock: ClockRecord::default(),
+                cause: None,
             })
         }
         MarkerCommand::Activate { nonce } => marker.map(|present| match present.phase {
@@ -214,7 +263,40 @@ pub(crate) fn apply(
             started,
             durable,
         )),
+        MarkerCommand::Clock {
+            era,
+            baseline,
+            step,
+        } => marker.map(|present| {
+            if present.phase == Phase::Active && present.clock.era == era {
+                noted(present, now, baseline, step)
+            } else {
+                present
+            }
+        }),
     }
+}
+
+fn noted(mut marker: Marker, now: WallTime, baseline: Baseline, step: ClockStep) -> Marker {
+    if step != ClockStep::Refresh {
+        marker.clock = ClockRecord {
+            era: now,
+            ..ClockRecord::default()
+        };
+    }
+    marker.clock.baseline = Some(baseline);
+    marker.clock.first = marker.clock.first.or(Some(baseline));
+    if let ClockStep::Jumped { by } = step {
+        let from = now.plus(marker.cluster.max_lease);
+        // Floors that went while the clock was ahead are gone; the rest is kept.
+        if now.plus(CLOCK_BEHIND) < marker.high_water || marker.floor_base > from {
+            marker.floor_base = from;
+            marker.high_water = now;
+        }
+        marker.voting_from = from;
+        marker.cause = Some(Cause::Jumped { by });
+    }
+    marker
 }
 
 fn guarded(
@@ -226,7 +308,8 @@ fn guarded(
     durable: bool,
 ) -> Marker {
     let why = bar(marker, run_id, now);
-    let (cluster, loss) = match (marker, why) {
+    let clock = marker.map_or_else(ClockRecord::default, |present| present.clock);
+    let (cluster, loss, cause, clock) = match (marker, why) {
         (Some(present), None | Some(Bar::Guarded(_))) => {
             return Marker {
                 durable,
@@ -243,12 +326,21 @@ fn guarded(
         // What a restart lost it lost by then, but not before the node was last seen.
         (Some(present), Some(Bar::Restarted)) => {
             let loss = started.map_or(now, |started| started.max(present.high_water));
-            (present.cluster.clone(), loss)
+            (present.cluster.clone(), loss, Cause::Restarted, clock)
         }
-        (Some(present), Some(Bar::SteppedBack | Bar::WildGuard)) => (present.cluster.clone(), now),
+        // Its baseline is none any more; the next look gives it one.
+        (Some(present), Some(Bar::SteppedBack | Bar::WildGuard)) => {
+            let clock = ClockRecord {
+                era: now,
+                ..ClockRecord::default()
+            };
+            (present.cluster.clone(), now, Cause::SteppedBack, clock)
+        }
         // A marker can go long after the server's start (FLUSHALL), so the loss may
         // be as late as now. One that was only prepared says nothing of the cluster.
-        (_, Some(Bar::Prepared | Bar::Unmarked)) | (None, _) => (cluster, now),
+        (_, Some(Bar::Prepared | Bar::Unmarked)) | (None, _) => {
+            (cluster, now, Cause::Lost, ClockRecord::default())
+        }
     };
     // A later witness never prolongs a guard, and none is longer than any lease:
     // a voting-from beyond that comes from a clock that was wild.
@@ -267,5 +359,7 @@ fn guarded(
         floor_base: from,
         high_water: now,
         durable,
+        clock,
+        cause: Some(cause),
     }
 }

@@ -7,7 +7,10 @@
 //! Architecture invariant: `core` imports nothing from the rest of the crate.
 
 pub(crate) mod admission;
+pub(crate) mod answers;
 pub(crate) mod attempt;
+pub(crate) mod clock_watch;
+pub(crate) mod clocks;
 pub(crate) mod command;
 pub(crate) mod marker;
 pub(crate) mod outcome;

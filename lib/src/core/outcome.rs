@@ -196,16 +196,21 @@ impl Grantees {
         counts
     }
 
-    /// For how long a quorum confirmed the lock: the quorum-th longest of the confirmed times.
+    /// For how long a quorum of so many nodes confirmed the lock: the quorum-th
+    /// longest of the confirmed times.
     #[must_use]
-    pub(crate) fn confirmed_for(self, votes: &[Option<Vote>]) -> Option<Duration> {
+    pub(crate) fn confirmed_for<'a>(
+        self,
+        votes: impl IntoIterator<Item = Option<&'a Vote>>,
+        nodes: usize,
+    ) -> Option<Duration> {
         let mut confirmed: Vec<_> = votes
-            .iter()
+            .into_iter()
             .flatten()
             .filter_map(|vote| self.confirms(vote))
             .collect();
         confirmed.sort_unstable_by(|a, b| b.cmp(a));
-        confirmed.get(majority(votes.len()) - 1).copied()
+        confirmed.get(majority(nodes) - 1).copied()
     }
 }
 
@@ -323,7 +328,10 @@ mod tests {
             Some(extended(7, 700)),
         ];
         let all = Grantees::of(None, votes.iter().map(Option::as_ref));
-        assert_eq!(all.confirmed_for(&votes), Some(Duration::from_millis(500)));
+        assert_eq!(
+            all.confirmed_for(votes.iter().map(Option::as_ref), 5),
+            Some(Duration::from_millis(500))
+        );
         let few = [
             Some(extended(7, 900)),
             None,
@@ -331,7 +339,7 @@ mod tests {
             None,
             None,
         ];
-        assert_eq!(all.confirmed_for(&few), None);
+        assert_eq!(all.confirmed_for(few.iter().map(Option::as_ref), 5), None);
     }
 
     #[test]
@@ -352,6 +360,9 @@ mod tests {
         ];
         let most = Grantees::of(None, votes.iter().map(Option::as_ref));
         assert_eq!(most.token(), Some(FencingToken::new(8)));
-        assert_eq!(most.confirmed_for(&votes), Some(Duration::from_millis(800)));
+        assert_eq!(
+            most.confirmed_for(votes.iter().map(Option::as_ref), 3),
+            Some(Duration::from_millis(800))
+        );
     }
 }

@@ -43,9 +43,10 @@ pub enum Vote {
     },
     /// The proposed token lies further ahead of the node's clock than any lease may last.
     Ahead,
-    /// The node may not vote: it may have lost what it granted.
+    /// The node may not vote: it may have lost what it granted, or let it go early.
     Guarded {
-        /// For how long still; `None` while the node belongs to no cluster yet.
+        /// For how long still; `None` while the node belongs to no cluster yet, or
+        /// before the reason was noted.
         remaining: Option<Duration>,
     },
     /// The lease was lengthened.
@@ -91,6 +92,9 @@ pub enum Vote {
     /// No answer, or an error: the node may have done what it was asked, unless the fault says otherwise.
     Failed(Fault),
 }
+
+/// What a grant counts as where the node's clock does not agree with the others'.
+pub(crate) static DOUBTED: Vote = Vote::Guarded { remaining: None };
 
 /// What went wrong with a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -210,9 +214,9 @@ impl fmt::Display for Vote {
             } => {
                 write!(f, "guarded: may not vote for {} ms more", left.as_millis())
             }
-            Self::Guarded { remaining: None } => {
-                f.write_str("guarded: not initialised, or about to be judged")
-            }
+            Self::Guarded { remaining: None } => f.write_str(
+                "guarded: not initialised, or its loss or its clock's jump is about to be noted",
+            ),
             Self::Extended { remaining, .. } => {
                 write!(f, "extended: {} ms remain", remaining.as_millis())
             }

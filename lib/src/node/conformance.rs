@@ -15,6 +15,7 @@
 )]
 
 pub mod acquire;
+pub mod clocks;
 pub mod extend;
 pub mod guard;
 pub mod marker;
@@ -345,6 +346,12 @@ macro_rules! node_conformance {
             guard::a_restart_counts_from_the_start_of_the_server
             guard::a_restart_that_loses_nothing_votes_at_once
             guard::a_guard_survives_a_restart_that_loses_nothing
+            clocks::a_clock_has_no_baseline_until_it_is_given_one
+            clocks::a_baseline_is_kept_and_follows_drift_without_a_guard
+            clocks::a_jump_guards_at_once_for_the_longest_lease_and_is_named
+            clocks::a_jump_that_was_noted_is_not_noted_again
+            clocks::a_rebase_begins_an_era_and_guards_nobody
+            clocks::a_restart_keeps_the_baseline_and_a_loss_does_not
             marker::a_look_changes_nothing
             marker::the_lower_cluster_id_wins_whatever_the_order
             marker::only_the_present_nonce_opens_a_node

@@ -254,11 +254,7 @@ impl Request {
             let report = fanout::report(nodes, std::iter::empty());
             return Error::Unavailable { attempts, report };
         };
-        let votes = attempt
-            .replies()
-            .iter()
-            .map(|reply| reply.as_ref().map(|reply| &reply.vote));
-        let report = fanout::report(nodes, votes);
+        let report = fanout::report(nodes, attempt.counted());
         match *loss {
             Loss::Contended { free_in, .. } => Error::Contended {
                 attempts,

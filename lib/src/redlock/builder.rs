@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::chores::Chores;
+use super::clockwork::{Clockwork, keep_watch};
 use super::line::Lines;
 use super::{Inner, Redlock};
 use crate::clock::{Clock, SystemClock};
@@ -217,6 +218,7 @@ impl RedlockBuilder {
         }
         judge(&nodes).await?;
         let chores = Chores::new(&nodes, &self.clock, &self.observer, Handle::current());
+        let clocks = Clockwork::of(nodes.len());
         let inner = Inner {
             nodes,
             settings,
@@ -227,13 +229,16 @@ impl RedlockBuilder {
             cluster: OnceLock::new(),
             chores,
             lines: Lines::new(),
+            clocks,
             runtime: Handle::current(),
         };
         let redlock = Redlock {
             inner: Arc::new(inner),
         };
         redlock.inner.check_own_bound()?;
-        redlock.inner.learn_time().await;
+        tokio::join!(redlock.inner.learn_time(), redlock.inner.look_at_clocks());
+        let inner = Arc::downgrade(&redlock.inner);
+        redlock.inner.runtime.spawn(keep_watch(inner));
         Ok(redlock)
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::release::free_in;
 use super::{Holding, Inner, Redlock, fanout};
 use crate::clock::{Clock, Moment};
+use crate::core::answers::Answers;
 use crate::core::command::Command;
 use crate::core::outcome::{Counts, ExtendOutcome, Grantees};
 use crate::core::quorum::{Fault, FaultKind, Reply, Vote};
@@ -101,51 +102,54 @@ impl Extend<'_> {
         };
         let not_after = self.started + inner.settings.node_timeout;
         fanout::send(&inner.nodes, &command, not_after, &ballot);
-        let mut votes: Vec<Option<Vote>> = vec![None; inner.nodes.len()];
+        let baselines = inner.clocks.baselines();
+        let mut answers = Answers::of(inner.nodes.len());
         let settled = tokio::time::timeout(inner.settings.node_timeout, async {
             loop {
-                if let Some(outcome) = self.counts(&votes).extend() {
+                if let Some(outcome) = self.counts(&answers).extend() {
                     return outcome;
                 }
-                let (node, Reply { vote, .. }) = ballot.next().await;
-                votes[node] = Some(vote);
+                let (node, Reply { vote, time }) = ballot.next().await;
+                let shift = baselines.shift(node, time, self.started, inner.clock.now());
+                answers.take(node, vote, shift);
             }
         })
         .await;
         let outcome = settled.unwrap_or_else(|_| {
-            for vote in votes.iter_mut().filter(|vote| vote.is_none()) {
-                *vote = Some(Vote::Failed(Fault::unknown(FaultKind::Timeout, "")));
-            }
-            self.counts(&votes)
+            answers.fill(&Fault::unknown(FaultKind::Timeout, ""));
+            self.counts(&answers)
                 .extend()
                 .unwrap_or(ExtendOutcome::Unavailable)
         });
+        if answers.has_doubts() {
+            inner.clocks.doubt();
+        }
         if outcome == ExtendOutcome::Extended {
-            self.extended(&votes)
+            self.extended(&answers)
         } else {
-            Err(self.error(outcome, &votes))
+            Err(self.error(outcome, &answers))
         }
     }
 
-    fn grantees(&self, votes: &[Option<Vote>]) -> Grantees {
-        Grantees::of(self.held.token, votes.iter().map(Option::as_ref))
+    fn grantees(&self, answers: &Answers) -> Grantees {
+        Grantees::of(self.held.token, answers.votes())
     }
 
-    fn counts(&self, votes: &[Option<Vote>]) -> Counts {
-        self.grantees(votes)
-            .counts(votes.iter().map(Option::as_ref))
+    fn counts(&self, answers: &Answers) -> Counts {
+        self.grantees(answers).counts(answers.votes())
     }
 
-    fn extended(&self, votes: &[Option<Vote>]) -> Result<Extension, Error> {
+    fn extended(&self, answers: &Answers) -> Result<Extension, Error> {
         let inner = self.inner;
-        let grantees = self.grantees(votes);
-        let confirmed = grantees.confirmed_for(votes).unwrap_or_default();
+        let grantees = self.grantees(answers);
+        let confirmed = grantees.confirmed_for(answers.votes(), inner.nodes.len());
+        let confirmed = confirmed.unwrap_or_default();
         let token = grantees.token();
         if let Some(token) = token {
             let expires = self.started + confirmed;
             let _ = self.confirmed.set(Confirmed { token, expires });
-            for (node, vote) in votes.iter().enumerate() {
-                if vote == &Some(Vote::Absent) {
+            for (node, vote) in answers.votes().enumerate() {
+                if vote == Some(&Vote::Absent) {
                     inner.repair(node, &self.held, Confirmed { token, expires });
                 }
             }
@@ -176,11 +180,11 @@ impl Extend<'_> {
         })
     }
 
-    fn error(&self, outcome: ExtendOutcome, votes: &[Option<Vote>]) -> Error {
-        let report = fanout::report(&self.inner.nodes, votes.iter().map(Option::as_ref));
+    fn error(&self, outcome: ExtendOutcome, answers: &Answers) -> Error {
+        let report = fanout::report(&self.inner.nodes, answers.votes());
         match outcome {
             ExtendOutcome::HeldByAnother => Error::HeldByAnother {
-                retry_after: free_in(votes, self.inner.quorum()),
+                retry_after: free_in(answers.votes(), self.inner.quorum()),
                 report,
             },
             ExtendOutcome::NotHeld => Error::NotHeld { report },

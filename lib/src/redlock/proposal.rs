@@ -47,7 +47,8 @@ impl Bid {
             drift: inner.settings.drift,
             max_lease: inner.max_lease(),
             min_validity: self.min_validity,
-        });
+        })
+        .with_baselines(inner.clocks.baselines());
         let not_after = (started + inner.settings.node_timeout).min(attempt.hopeless_from());
         let named = (&self.resource, &self.owner);
         let proposal = Proposal::new(inner, named, self.lease, (call, token));
@@ -93,6 +94,9 @@ impl Flight {
         }
         if let Some(median) = armed.attempt.median_time() {
             inner.align(median);
+        }
+        if armed.attempt.has_doubts() {
+            inner.clocks.doubt();
         }
         let took = inner.clock.now().saturating_since(self.started);
         let result = match step {

@@ -138,7 +138,7 @@ impl<'a> Release<'a> {
             ReleaseOutcome::Released => Ok(()),
             ReleaseOutcome::NotHeld => Err(Error::NotHeld { report: report() }),
             ReleaseOutcome::HeldByAnother => {
-                let retry_after = free_in(votes, self.inner.quorum());
+                let retry_after = free_in(votes.iter().map(Option::as_ref), self.inner.quorum());
                 Err(Error::HeldByAnother {
                     retry_after,
                     report: report(),
@@ -169,9 +169,11 @@ fn release_of(held: &Holding, token: FencingToken) -> Command {
 }
 
 /// When a quorum of nodes will be free of the other holder, if they said so.
-pub(super) fn free_in(votes: &[Option<Vote>], quorum: usize) -> Option<Duration> {
+pub(super) fn free_in<'a>(
+    votes: impl Iterator<Item = Option<&'a Vote>>,
+    quorum: usize,
+) -> Option<Duration> {
     let mut left: Vec<_> = votes
-        .iter()
         .filter_map(|vote| match vote {
             Some(Vote::Held { remaining, .. }) => *remaining,
             _ => None,

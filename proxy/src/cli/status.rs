@@ -4,6 +4,10 @@ use everlock::cluster::NodeStatus;
 use everlock::protocol::{Bar, bar};
 use serde::Serialize;
 
+const GUARDED: &str = "guarded";
+/// [`DEFAULT_DRIFT_FACTOR`](everlock::protocol::DEFAULT_DRIFT_FACTOR) in millionths.
+const COMPENSATED_PPM: u64 = 10_000;
+
 /// One node, as it is written as JSON; the table shows the same.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -13,7 +17,7 @@ struct Row {
     votes: bool,
     /// Milliseconds until it votes, if it waits.
     votes_in: Option<u64>,
-    /// Why it does not answer.
+    /// Why it does not answer, or waits.
     why: Option<String>,
     version: Option<String>,
     role: Option<&'static str>,
@@ -23,6 +27,12 @@ struct Row {
     nodes: Option<usize>,
     max_lease: Option<u64>,
     clock_offset_micros: Option<i64>,
+    /// How far the clock is ahead of the other nodes'.
+    clock_ahead_of_others_micros: Option<i64>,
+    /// What the clock gains on the other nodes', in millionths, once it was watched for a minute.
+    clock_drift_ppm: Option<i64>,
+    /// The drift that clients take off their leases unless they are told otherwise.
+    compensated_drift_ppm: u64,
     warnings: Vec<String>,
 }
 
@@ -42,6 +52,9 @@ impl Row {
             nodes: None,
             max_lease: None,
             clock_offset_micros: status.clock_offset_us,
+            clock_ahead_of_others_micros: None,
+            clock_drift_ppm: None,
+            compensated_drift_ppm: COMPENSATED_PPM,
             warnings: Vec::new(),
         };
         let (facts, state) = match &status.answer {
@@ -55,7 +68,7 @@ impl Row {
             None => ("votes", None),
             Some(Bar::Unmarked) => ("not initialised", None),
             Some(Bar::Prepared) => ("being opened", None),
-            Some(Bar::Guarded(left)) => ("guarded", Some(crate::api::millis_up(left))),
+            Some(Bar::Guarded(left)) => (GUARDED, Some(crate::api::millis_up(left))),
             Some(Bar::Restarted) => ("restarted, not judged yet", None),
             Some(Bar::SteppedBack | Bar::WildGuard) => ("clock jumped, not judged yet", None),
         };
@@ -73,6 +86,12 @@ impl Row {
         row.eviction_policy.clone_from(&facts.eviction);
         row.warnings = facts.warnings();
         if let Some(marker) = &state.marker {
+            row.why = marker
+                .cause
+                .filter(|_| row.state == GUARDED)
+                .map(|cause| cause.to_string());
+            row.clock_ahead_of_others_micros = marker.clock.baseline.map(|known| known.offset);
+            row.clock_drift_ppm = marker.clock.drift_ppm();
             row.cluster = Some(marker.cluster.id.clone());
             row.nodes = Some(marker.cluster.nodes);
             row.max_lease = Some(crate::api::millis(marker.cluster.max_lease));
@@ -80,10 +99,15 @@ impl Row {
         row
     }
 
-    fn cells(&self) -> [String; 8] {
+    fn cells(&self) -> [String; 9] {
         let text = |text: Option<&str>| text.unwrap_or("-").to_owned();
         let state = match (&self.votes_in, &self.why) {
-            (Some(left), _) => format!("{} for {} s", self.state, left.div_ceil(1_000)),
+            (Some(left), why) => {
+                let why = why
+                    .as_ref()
+                    .map_or_else(String::new, |why| format!(": {why}"));
+                format!("{} for {} s{why}", self.state, left.div_ceil(1_000))
+            }
             (None, Some(why)) => format!("{}: {why}", self.state),
             (None, None) => self.state.to_owned(),
         };
@@ -101,11 +125,15 @@ impl Row {
                 || "-".to_owned(),
                 |micros| format!("{:+} ms", micros / 1_000),
             ),
+            self.clock_drift_ppm.map_or_else(
+                || "-".to_owned(),
+                |ppm| format!("{ppm:+} of {} ppm", self.compensated_drift_ppm),
+            ),
         ]
     }
 }
 
-const TITLES: [&str; 8] = [
+const TITLES: [&str; 9] = [
     "node",
     "state",
     "version",
@@ -114,6 +142,7 @@ const TITLES: [&str; 8] = [
     "eviction",
     "max lease",
     "clock offset",
+    "drift",
 ];
 
 pub(super) fn print_json(nodes: &[NodeStatus]) {
@@ -133,7 +162,7 @@ pub(super) fn print_table(nodes: &[NodeStatus]) {
             .max()
             .unwrap_or(0)
     };
-    let widths: [usize; 8] = std::array::from_fn(width);
+    let widths: [usize; 9] = std::array::from_fn(width);
     for line in &lines {
         let cells = line
             .iter()
@@ -152,5 +181,17 @@ pub(super) fn print_table(nodes: &[NodeStatus]) {
         for warning in &row.warnings {
             println!("warning: {}: {warning}", row.node);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drift_that_is_shown_is_the_one_that_is_compensated_for() {
+        let lease = std::time::Duration::from_secs(1_000_000);
+        let of = lease.mul_f64(everlock::protocol::DEFAULT_DRIFT_FACTOR);
+        assert_eq!(of.as_secs(), COMPENSATED_PPM);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! `/healthz` never asks a node: restarting a proxy brings no node back.
 
-use everlock::Vote;
+use everlock::{Cause, Vote};
 use hyper::StatusCode;
 use serde::Serialize;
 
@@ -49,9 +49,15 @@ pub(crate) async fn ready(app: &App) -> Answer {
     let status = match (app.is_draining(), ready) {
         (true, _) => "draining",
         (false, true) => "ready",
+        (false, false) if seen.clocks_astray => "the nodes' clocks jumped apart",
         (false, false) => "no quorum of nodes votes",
     };
-    let nodes = seen.nodes.iter().map(|(id, vote)| node(id.as_str(), vote));
+    let cause = |node| {
+        let mut guards = seen.guards.iter();
+        guards.find(|(id, _)| id == node).map(|(_, cause)| *cause)
+    };
+    let nodes = seen.nodes.iter();
+    let nodes = nodes.map(|(id, vote)| node(id.as_str(), vote, cause(id)));
     let body = Readiness {
         ready,
         status,
@@ -66,12 +72,13 @@ pub(crate) async fn ready(app: &App) -> Answer {
     answer
 }
 
-fn node<'a>(id: &'a str, vote: &Vote) -> Node<'a> {
+fn node<'a>(id: &'a str, vote: &Vote, cause: Option<Cause>) -> Node<'a> {
     let (state, votes_in, why) = match vote {
         Vote::Pong => ("up", None, None),
         Vote::Guarded { remaining } => {
             let votes_in = remaining.map(millis_up);
-            ("guarded", votes_in, Some(vote.to_string()))
+            let why = cause.map_or_else(|| vote.to_string(), |cause| cause.to_string());
+            ("guarded", votes_in, Some(why))
         }
         other => ("down", None, Some(other.to_string())),
     };

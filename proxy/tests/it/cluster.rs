@@ -243,3 +243,34 @@ async fn a_wait_ends_with_its_time_and_is_not_for_what_is_wrong_for_good() {
         assert_eq!(status.code(), Some(2), "{wait}");
     }
 }
+
+#[tokio::test]
+async fn a_node_whose_clock_jumped_says_so() {
+    let nodes = RedisCluster::start_with_clocks(3);
+    let urls = nodes.urls();
+    init(&urls).await;
+    let proxy = Proxy::over(&nodes, &[]).await.ready().await;
+    let client = proxy.client();
+    nodes.set_clock_offset(1, 60_000);
+    // Nobody asks for a lock: the clocks are looked at anyway.
+    let told = || async {
+        let answer = client.get("/readyz").await;
+        answer.json["nodes"][1]["state"] == "guarded"
+    };
+    assert!(eventually(2 * SOON, told).await);
+    let answer = client.get("/readyz").await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let why = answer.json["nodes"][1]["why"].as_str().unwrap();
+    let jumped = |text: &str| {
+        text.contains("its clock jumped by +59.9") || text.contains("its clock jumped by +60.")
+    };
+    assert!(jumped(why), "{why}");
+    let (status, output) = cluster("status", &urls, &[]).await;
+    assert!(status.success() && jumped(&output), "{output}");
+    let (_, output) = cluster("status", &urls, &["--json"]).await;
+    let rows: Value = serde_json::from_str(&output).unwrap();
+    assert!(jumped(rows[1]["why"].as_str().unwrap()), "{output}");
+    let ahead = rows[1]["clockAheadOfOthersMicros"].as_i64().unwrap();
+    assert!(ahead.abs_diff(60_000_000) < 500_000, "{output}");
+    assert_eq!(rows[0]["compensatedDriftPpm"], 10_000);
+}

@@ -5,8 +5,10 @@ use std::time::Duration;
 use redis::Value;
 
 use super::faults;
+use super::scripts::JUMPED;
+use crate::core::clocks::{Baseline, ClockRecord};
 use crate::core::command::Command;
-use crate::core::marker::{ClusterInfo, Marker, MarkerState, Phase};
+use crate::core::marker::{Cause, ClusterInfo, Marker, MarkerState, Phase};
 use crate::core::quorum::{Fault, FaultKind, Reply, Vote};
 use crate::core::time::WallTime;
 use crate::core::token::FencingToken;
@@ -157,12 +159,42 @@ fn parse_marker(value: &Value, run_id: &str) -> Option<MarkerState> {
         floor_base: micros("floor_base")?,
         high_water: micros("high_water")?,
         durable: field("durable")? == "1",
+        clock: ClockRecord {
+            era: micros("clock_era")?,
+            first: field("clock_first").and_then(baseline),
+            baseline: field("clock").and_then(baseline),
+        },
+        cause: field("cause").and_then(cause),
     };
     Some(MarkerState {
         time,
         run_id,
         marker: Some(marker),
     })
+}
+
+/// `offset width at`, in microseconds.
+fn baseline(text: &str) -> Option<Baseline> {
+    let mut parts = text.split(' ');
+    Some(Baseline {
+        offset: parts.next()?.parse().ok()?,
+        width: parts.next()?.parse().ok()?,
+        at: WallTime::from_micros(parts.next()?.parse().ok()?),
+    })
+}
+
+fn cause(text: &str) -> Option<Cause> {
+    match text.split_once(' ') {
+        Some((JUMPED, by)) => Some(Cause::Jumped {
+            by: by.parse().ok()?,
+        }),
+        _ => match text {
+            "lost" => Some(Cause::Lost),
+            "restarted" => Some(Cause::Restarted),
+            "stepped-back" => Some(Cause::SteppedBack),
+            _ => None,
+        },
+    }
 }
 
 fn number(value: &Value) -> Option<u64> {

@@ -3,6 +3,7 @@
 use redis::{Cmd, RedisWrite, Value};
 use std::sync::LazyLock;
 
+use crate::core::clocks::{Baseline, ClockStep};
 use crate::core::command::Command;
 use crate::core::marker::{ClusterInfo, FLOOR_RETENTION, FLOOR_SLACK, MarkerCommand};
 use crate::core::time::{WallTime, millis_ceil};
@@ -13,6 +14,9 @@ use crate::core::types::{OwnerId, Resource};
 const MARKER_KEY: &str = "everlock~marker";
 /// What the marker said less than a second ago, in one string.
 const GATE_KEY: &str = "everlock~gate";
+
+/// How the marker names a jump of its clock, before the microseconds.
+pub(super) const JUMPED: &str = "jumped";
 
 /// A script's text, and the hash by which a server knows it.
 struct Script {
@@ -219,6 +223,21 @@ pub(super) fn mark(command: &MarkerCommand, run_id: &str) -> Cmd {
             let started = started.map_or_else(String::new, |time| time.as_micros().to_string());
             cmd.arg("guard").arg(started).arg(u8::from(*durable));
             name_cluster(&mut cmd, cluster);
+        }
+        MarkerCommand::Clock {
+            era,
+            baseline,
+            step,
+        } => {
+            let step = match step {
+                ClockStep::Refresh => "refresh".to_owned(),
+                ClockStep::Rebase => "rebase".to_owned(),
+                ClockStep::Jumped { by } => format!("{JUMPED} {by}"),
+            };
+            let Baseline { offset, width, at } = baseline;
+            let at = at.as_micros();
+            cmd.arg("clock").arg(era.as_micros());
+            cmd.arg(format!("{offset} {width} {at}")).arg(step);
         }
     }
     cmd

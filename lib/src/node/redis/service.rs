@@ -364,8 +364,11 @@ impl<'a> Service<'a> {
             self.announced = Some(warnings);
         }
         if let Some(from) = guarded {
-            let remaining = Some(from.saturating_since(state.time));
-            observer.event(&Event::NodeGuarded { node, remaining });
+            observer.event(&Event::NodeGuarded {
+                node,
+                remaining: Some(from.saturating_since(state.time)),
+                cause: state.marker.as_ref().and_then(|marker| marker.cause),
+            });
         }
     }
 }

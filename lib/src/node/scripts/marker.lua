@@ -5,6 +5,7 @@
 --        | prepare  nonce durable cluster nodes max-lease
 --        | activate nonce
 --        | guard    started-or-empty durable cluster nodes max-lease
+--        | clock    era baseline refresh-or-rebase-or-jumped-by
 -- now, then the marker's fields and values in turn
 
 local verb = ARGV[2]
@@ -31,24 +32,33 @@ local function bar()
   if voting_from > now then return 'guarded' end
 end
 
-local function write(phase, nonce, from, base)
+local function write(phase, nonce, from, base, cause)
   redis.call('HSET', key, 'phase', phase, 'nonce', nonce, 'run', run,
     'voting_from', int(from), 'floor_base', int(base), 'high_water', int(now),
-    'durable', ARGV[4])
+    'durable', ARGV[4], 'cause', cause)
+end
+
+-- The clock has no baseline any more; what was found out before is of another era.
+local function new_era(since)
+  redis.call('HSET', key, 'clock_era', int(since), 'clock', '', 'clock_first', '')
 end
 
 local function name_cluster()
   redis.call('HSET', key, 'cluster', ARGV[5], 'nodes', ARGV[6], 'max_lease', ARGV[7])
 end
 
-if verb ~= 'read' then redis.call('DEL', KEYS[2]) end
+-- What drift changes is nothing that the gate knows.
+if verb ~= 'read' and not (verb == 'clock' and ARGV[5] == 'refresh') then
+  redis.call('DEL', KEYS[2])
+end
 
 if verb == 'prepare' then
   local yields = not mark[1] or (mark[1] ~= 'active' and
     (redis.call('HGET', key, 'cluster') > ARGV[5] or mark[2] ~= run))
   if yields then
     name_cluster()
-    write('prepared', ARGV[3], now, 0)
+    write('prepared', ARGV[3], now, 0, '')
+    new_era(0)
   end
 elseif verb == 'activate' then
   if mark[1] == 'prepared' and mark[2] == run and redis.call('HGET', key, 'nonce') == ARGV[3] then
@@ -61,7 +71,8 @@ elseif verb == 'guard' then
     -- One that was only prepared says nothing of the cluster.
     name_cluster()
     local from = now + ARGV[7] * 1000
-    write('active', '', from, from)
+    write('active', '', from, from, 'lost')
+    new_era(0)
   elseif not why or why == 'guarded' then
     redis.call('HSET', key, 'durable', ARGV[4])
   elseif why == 'restarted' and ARGV[4] == '1' and redis.call('HGET', key, 'durable') == '1' then
@@ -75,7 +86,24 @@ elseif verb == 'guard' then
     -- A later witness never prolongs a guard, and none is longer than any lease.
     local longest = now + max_lease * 1000
     local from = math.min(math.max(loss + max_lease * 1000, voting_from), longest)
-    write('active', '', from, from)
+    write('active', '', from, from, why == 'restarted' and why or 'stepped-back')
+    if why ~= 'restarted' then new_era(now) end
+  end
+elseif verb == 'clock' then
+  if mark[1] == 'active' and redis.call('HGET', key, 'clock_era') == ARGV[3] then
+    if ARGV[5] ~= 'refresh' then new_era(now) end
+    redis.call('HSET', key, 'clock', ARGV[4])
+    if redis.call('HGET', key, 'clock_first') == '' then
+      redis.call('HSET', key, 'clock_first', ARGV[4])
+    end
+    if string.sub(ARGV[5], 1, 6) == 'jumped' then
+      local from = now + max_lease * 1000
+      -- Floors that went while the clock was ahead are gone; the rest is kept.
+      if now + 2000000 < tonumber(mark[6]) or tonumber(mark[5]) > from then
+        redis.call('HSET', key, 'floor_base', int(from), 'high_water', int(now))
+      end
+      redis.call('HSET', key, 'voting_from', int(from), 'cause', ARGV[5])
+    end
   end
 end
 return {now, redis.call('HGETALL', key)}

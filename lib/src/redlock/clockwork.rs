@@ -1,0 +1,128 @@
+//! A client's watch over its nodes' clocks: it looks every few seconds, and at
+//! once when votes disagree. What follows from a look is in `core::clock_watch`.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::Inner;
+use crate::cluster::clocks::{look, tell};
+use crate::core::clock_watch::{ClockWatch, Telling};
+use crate::core::clocks::{Baselines, ClockStep};
+use crate::core::quorum::majority;
+use crate::observer::Event;
+
+/// Doubts are looked into this often at most.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+/// How long doubts are waited for after that: every five seconds the clocks are
+/// looked at though nothing is suspected.
+const PATIENCE: Duration = Duration::from_millis(4_800);
+
+pub(super) struct Clockwork {
+    watch: Mutex<ClockWatch>,
+    /// What attempts judge by, copied from the watch after every look.
+    baselines: Mutex<Arc<Baselines>>,
+    doubts: Arc<Notify>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Clockwork {
+    pub(super) fn of(nodes: usize) -> Self {
+        Self {
+            watch: Mutex::new(ClockWatch::new(nodes, majority(nodes))),
+            baselines: Mutex::default(),
+            doubts: Arc::default(),
+        }
+    }
+
+    /// What to judge votes by.
+    pub(super) fn baselines(&self) -> Arc<Baselines> {
+        Arc::clone(&lock(&self.baselines))
+    }
+
+    /// Votes disagreed: the clocks are looked at soon.
+    pub(super) fn doubt(&self) {
+        self.doubts.notify_one();
+    }
+
+    /// Whether so many clocks jumped that no quorum of votes counts.
+    pub(super) fn is_astray(&self) -> bool {
+        lock(&self.watch).is_astray()
+    }
+}
+
+/// Looks for as long as the client lives.
+pub(super) async fn keep_watch(inner: Weak<Inner>) {
+    let Some(doubts) = inner
+        .upgrade()
+        .map(|inner| Arc::clone(&inner.clocks.doubts))
+    else {
+        return;
+    };
+    loop {
+        tokio::time::sleep(SHORTEST_PAUSE).await;
+        // Doubts or not: it is looked.
+        let _ = tokio::time::timeout(PATIENCE, doubts.notified()).await;
+        match inner.upgrade() {
+            Some(inner) => inner.look_at_clocks().await,
+            None => return,
+        }
+    }
+}
+
+impl Inner {
+    /// Looks at all nodes' clocks, and tells them what follows.
+    pub(super) async fn look_at_clocks(&self) {
+        let mut tellings = self.see_clocks().await;
+        // What looks like a jump may be a machine of ours that stood still in the
+        // middle of the look.
+        let jumped = |telling: &Option<Telling>| {
+            telling.is_some_and(|told| matches!(told.step, ClockStep::Jumped { .. }))
+        };
+        if tellings.iter().any(jumped) {
+            let before = tellings;
+            tellings = self.see_clocks().await;
+            for (telling, before) in tellings.iter_mut().zip(&before) {
+                if jumped(telling) && !jumped(before) {
+                    *telling = None;
+                }
+            }
+        }
+        if tellings.iter().any(Option::is_some) {
+            self.tell_clocks(&tellings).await;
+        }
+    }
+
+    async fn see_clocks(&self) -> Vec<Option<Telling>> {
+        let seen = look(&self.nodes, &*self.clock, self.settings.node_timeout).await;
+        let now = self.clock.now();
+        let mut watch = lock(&self.clocks.watch);
+        let tellings = watch.look(&seen, self.cluster_max_lease(), now);
+        *lock(&self.clocks.baselines) = Arc::new(watch.baselines());
+        tellings
+    }
+
+    async fn tell_clocks(&self, tellings: &[Option<Telling>]) {
+        let told = tell(&self.nodes, tellings, self.settings.node_timeout).await;
+        for (node, telling, answer) in told {
+            // Who did not answer is told again after the next look.
+            let Ok(Some(marker)) = answer else { continue };
+            let mut watch = lock(&self.clocks.watch);
+            watch.learn(node, &marker.clock);
+            *lock(&self.clocks.baselines) = Arc::new(watch.baselines());
+            drop(watch);
+            let ours = marker.clock.baseline == Some(telling.baseline);
+            if ours && let ClockStep::Jumped { .. } = telling.step {
+                self.observer.event(&Event::NodeGuarded {
+                    node: self.nodes[node].id(),
+                    remaining: Some(marker.cluster.max_lease),
+                    cause: marker.cause,
+                });
+            }
+        }
+    }
+}
