@@ -278,6 +278,39 @@ mod tests {
     }
 
     #[test]
+    fn a_release_by_owner_ends_also_what_the_owner_was_granted_when_it_asked_again() {
+        let folder = std::env::temp_dir().join(format!("chaos-freed-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let file = record::Notes::create(&folder.join("1"));
+        for token in [1, 2] {
+            let hold = Hold {
+                client: 1,
+                resource: 0,
+                owner: "a".into(),
+                token,
+                asked: token * SECOND,
+                acquired: token * SECOND + 1,
+                valid_until: (token + 2) * SECOND,
+                released: None,
+            };
+            let fresh = token == 1;
+            file.add(&Note::Held { hold, fresh });
+        }
+        file.add(&Note::Freed {
+            resource: 0,
+            owner: "a".into(),
+            token: crate::client::Http::RELEASES_UP_TO,
+            at: 2 * SECOND + 2,
+        });
+        let holds = Notes::gather(&folder).holds;
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(
+            holds.iter().all(|hold| hold.end() == 2 * SECOND + 2),
+            "{holds:?}"
+        );
+    }
+
+    #[test]
     fn faults_make_the_exit_code() {
         let folder = std::env::temp_dir().join(format!("chaos-verdict-{}", std::process::id()));
         let held = |owner: &str, at: u64, token: u64| Hold {

@@ -25,6 +25,10 @@ pub(crate) struct Http {
 }
 
 impl Http {
+    /// The API knows the owner alone: whatever it holds is released, also what it was granted
+    /// when it asked again after its first lease had ended.
+    pub(crate) const RELEASES_UP_TO: u64 = u64::MAX;
+
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             client: Client::builder(TokioExecutor::new()).build_http(),
@@ -98,6 +102,10 @@ impl Locks for Http {
         let _ = self
             .post("/lock/release", &json!({"key": key, "uuid": owner}))
             .await;
+    }
+
+    fn released_up_to(_: &Self::Grant) -> u64 {
+        Self::RELEASES_UP_TO
     }
 }
 

@@ -55,4 +55,9 @@ impl Locks for Library {
     async fn release(&self, grant: Grant) {
         let _ = self.0.release(&grant).await;
     }
+
+    /// A grant's release leaves what the owner was granted after it.
+    fn released_up_to(grant: &Grant) -> u64 {
+        grant.token().as_u64()
+    }
 }

@@ -4,6 +4,8 @@
 mod http;
 mod library;
 
+#[cfg(test)]
+pub(crate) use http::Http;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -76,6 +78,9 @@ pub(crate) trait Locks {
     async fn extend(&self, grant: &Self::Grant) -> Option<u64>;
 
     async fn release(&self, grant: Self::Grant);
+
+    /// Up to which token a release lets the owner's grants go.
+    fn released_up_to(grant: &Self::Grant) -> u64;
 }
 
 pub(crate) async fn run(config: Config) -> ExitCode {
@@ -173,7 +178,7 @@ impl<L: Locks> Worker<'_, L> {
         self.notes.add(&Note::Freed {
             resource: key,
             owner,
-            token,
+            token: L::released_up_to(&grant),
             at: now(),
         });
         self.locks.release(grant).await;
