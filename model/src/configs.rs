@@ -201,6 +201,15 @@ fn lines() -> Vec<Named> {
             },
         ),
         line(
+            "line-leaving",
+            "2 waiters, 2 tickets, 1 expiry, waiters that give up",
+            true,
+            fifo::Config {
+                leaving: true,
+                ..fifo::Config::default()
+            },
+        ),
+        line(
             "line-again",
             "2 waiters, 3 tickets, 2 proposals each",
             false,

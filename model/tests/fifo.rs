@@ -99,7 +99,7 @@ fn a_quorum_that_changes_while_a_rival_tries_is_not_enough() {
 
 #[test]
 fn nobody_overtakes_who_stood_in_line_before() {
-    for name in ["line", "line-loss"] {
+    for name in ["line", "line-leaving", "line-loss"] {
         exhaust(name);
     }
 }
