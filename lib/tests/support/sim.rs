@@ -293,7 +293,7 @@ impl World {
         tokio::time::sleep(ms(LATEST) + SILENCE).await;
         violations.extend(self.left_of_released());
         // A clock that was set back lengthens what it had begun.
-        let jumps = Duration::from_mins(self.notes.terms.wild_clocks.into());
+        let jumps = Duration::from_mins(self.notes.terms.spells.contains(&6).into());
         tokio::time::sleep(2 * MAX_LEASE + jumps).await;
         let locks: usize = self.nodes.iter().map(|node| node.memory.locks()).sum();
         if locks > 0 {

@@ -113,7 +113,7 @@ pub(crate) async fn weather(
         tokio::time::sleep(ms(dice.below(1_200))).await;
         let spell = notes.terms.spells[dice.index(notes.terms.spells.len())];
         let forgets = spell >= 5;
-        if (forgets && !may_forget) || (spell == 6 && !notes.terms.wild_clocks) {
+        if forgets && !may_forget {
             continue;
         }
         let name = SPELLS[spell];
