@@ -5,6 +5,7 @@
 //! never skips a command half of the nodes have seen, and what comes after the
 //! caller has gone is still heard of.
 
+mod ears;
 pub mod memory;
 pub mod redis;
 
@@ -12,6 +13,9 @@ pub mod redis;
 pub mod conformance;
 #[cfg(feature = "test-util")]
 pub mod faulty;
+
+pub(crate) use ears::Ears;
+pub use ears::{Ear, Listening};
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -25,7 +29,7 @@ use crate::core::admission::ServerFacts;
 use crate::core::command::Command;
 use crate::core::marker::{MarkerCommand, MarkerState};
 use crate::core::quorum::{Fault, FaultKind, Reply};
-use crate::core::types::NodeId;
+use crate::core::types::{NodeId, Resource};
 
 /// A future of a node's rarer operations.
 pub type NodeFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>>;
@@ -50,6 +54,14 @@ pub trait Node: Send + Sync + fmt::Debug {
 
     /// How the last try to use the server ended; `None` before the first has.
     fn last_judged(&self) -> Option<Judged>;
+
+    /// Has `ear` called when the lock is let go here, from as soon as that can be
+    /// heard, which is told as well. Undos and expiries are not heard of. It is a
+    /// help: a node may hear nothing, and what it hears may be lost.
+    fn listen(&self, resource: &Resource, ear: Ear) -> Listening {
+        let _ = (resource, ear);
+        Listening::deaf()
+    }
 
     /// Judges the server now, once it was reached or failed to be.
     fn judge(&self) -> Pin<Box<dyn Future<Output = Judged> + Send + '_>>;

@@ -8,6 +8,7 @@ mod extend;
 mod fanout;
 mod grant;
 mod guard;
+mod hearing;
 mod line;
 mod proposal;
 mod release;

@@ -43,6 +43,16 @@ pub enum Command {
         /// The grant that is given up, or any token that is surely not below it.
         token: FencingToken,
     },
+    /// Release, without a word to those who listen for it: somebody's acquire
+    /// follows at once.
+    PassOn {
+        /// What is locked.
+        resource: Resource,
+        /// Who holds it.
+        owner: OwnerId,
+        /// The grant that is given up, or any token that is surely not below it.
+        token: FencingToken,
+    },
     /// Take back one attempt of one call, whether it has arrived yet or not.
     Undo {
         /// What was to be locked.
@@ -81,6 +91,7 @@ impl Command {
             Self::Acquire { .. } => "acquire",
             Self::Extend { .. } => "extend",
             Self::Release { .. } => "release",
+            Self::PassOn { .. } => "pass-on",
             Self::Undo { .. } => "undo",
             Self::Settle { .. } => "settle",
             Self::Inspect { .. } => "inspect",
@@ -95,6 +106,7 @@ impl Command {
             Self::Acquire { resource, .. }
             | Self::Extend { resource, .. }
             | Self::Release { resource, .. }
+            | Self::PassOn { resource, .. }
             | Self::Undo { resource, .. }
             | Self::Settle { resource, .. }
             | Self::Inspect { resource } => Some(resource),

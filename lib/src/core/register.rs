@@ -83,6 +83,11 @@ impl Register {
                 resource,
                 owner,
                 token,
+            }
+            | Command::PassOn {
+                resource,
+                owner,
+                token,
             } => self.release(now, resource, owner, *token),
             Command::Undo {
                 resource,

@@ -227,6 +227,15 @@ impl Bench {
         .await
     }
 
+    async fn pass_on(&self, by: &str, step: u64) -> Vote {
+        self.ask(Command::PassOn {
+            resource: resource(),
+            owner: owner(by),
+            token: self.token(step),
+        })
+        .await
+    }
+
     async fn settle(&self, by: &str, step: u64) -> Vote {
         self.ask(Command::Settle {
             resource: resource(),
@@ -328,6 +337,8 @@ macro_rules! node_conformance {
             release::a_settlement_refuses_late_grants_of_what_was_released
             release::a_settlement_deletes_what_was_granted_late
             release::a_settlement_hits_neither_newer_grants_nor_other_owners
+            release::what_is_passed_on_is_released
+            release::a_release_is_heard_and_what_is_passed_on_or_undone_is_not
             extend::an_extension_adds_to_what_remains_and_keeps_the_token
             extend::an_extension_ends_at_the_maximum_lease
             extend::an_expired_lock_is_never_resurrected

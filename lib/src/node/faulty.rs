@@ -13,13 +13,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Ballot, Judged, Node, NodeFuture, ReplySlot};
+use super::{Ballot, Ear, Judged, Listening, Node, NodeFuture, ReplySlot};
 use crate::clock::Moment;
 use crate::core::admission::ServerFacts;
 use crate::core::command::Command;
 use crate::core::marker::{MarkerCommand, MarkerState};
 use crate::core::quorum::{Fault, FaultKind, Reply};
-use crate::core::types::NodeId;
+use crate::core::types::{NodeId, Resource};
 use crate::entropy::{Entropy, SeededEntropy, roll};
 
 /// A silent node's messages are given up after this, as those of a Redis node are.
@@ -107,6 +107,8 @@ pub struct FaultyNode {
 struct State {
     /// What happens to every message, whatever the plan says.
     always: Option<Mishap>,
+    /// Nobody is told of releases.
+    hushed: bool,
     plan: Option<Plan>,
     stopped: VecDeque<(u64, Command, Option<ReplySlot>)>,
     next_stopped: u64,
@@ -135,6 +137,11 @@ impl FaultyNode {
     /// From now on every message meets this mishap.
     pub fn always(&self, mishap: Mishap) {
         self.switch(|state| state.always = Some(mishap));
+    }
+
+    /// From now on nobody hears of releases here.
+    pub fn hush(&self) {
+        self.switch(|state| state.hushed = true);
     }
 
     /// From now on the plan decides about commands.
@@ -333,6 +340,20 @@ impl Node for FaultyNode {
             }
             Some(Mishap::Stopped) => self.stop(command, slot),
         }
+    }
+
+    fn listen(&self, resource: &Resource, ear: Ear) -> Listening {
+        let state = Arc::clone(&self.state);
+        // What is told while everything goes wrong is lost.
+        let through = move || {
+            let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let lost = state.hushed || state.always.is_some();
+            drop(state);
+            if !lost {
+                ear();
+            }
+        };
+        self.inner.listen(resource, Arc::new(through))
     }
 
     fn mark(&self, command: MarkerCommand) -> NodeFuture<'_, MarkerState> {

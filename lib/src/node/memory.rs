@@ -9,12 +9,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Judged, Node, NodeFuture, ReplySlot};
+use super::{Ear, Ears, Judged, Listening, Node, NodeFuture, ReplySlot};
 use crate::clock::{Clock, Moment};
 use crate::core::admission::{Admission, ServerFacts, judge};
 use crate::core::command::Command;
 use crate::core::marker::{MarkerCommand, MarkerState};
-use crate::core::quorum::Reply;
+use crate::core::quorum::{Reply, Vote};
 use crate::core::register::Register;
 use crate::core::types::{NodeId, OwnerId, Resource};
 
@@ -23,6 +23,7 @@ pub struct MemoryNode {
     id: NodeId,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
+    ears: Arc<Ears>,
 }
 
 struct State {
@@ -42,6 +43,7 @@ impl MemoryNode {
             id: NodeId::new(name),
             clock,
             state: Mutex::new(state),
+            ears: Arc::default(),
         }
     }
 
@@ -58,7 +60,12 @@ impl MemoryNode {
         let now = self.clock.wall();
         let mut state = self.lock();
         let run_id = self.run_id(&state);
-        Reply::at(now, state.register.apply(now, &run_id, command))
+        let vote = state.register.apply(now, &run_id, command);
+        drop(state);
+        if let (Command::Release { resource, .. }, Vote::Released { .. }) = (command, &vote) {
+            self.ears.tell(resource);
+        }
+        Reply::at(now, vote)
     }
 
     /// Restarts the node, with or without what it knew.
@@ -147,6 +154,11 @@ impl Node for MemoryNode {
 
     fn facts(&self) -> NodeFuture<'_, ServerFacts> {
         Box::pin(async move { Ok(self.facts_now()) })
+    }
+
+    fn listen(&self, resource: &Resource, ear: Ear) -> Listening {
+        ear();
+        self.ears.add(resource, ear, || {})
     }
 
     fn last_judged(&self) -> Option<Judged> {

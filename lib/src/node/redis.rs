@@ -11,6 +11,7 @@ mod driver;
 mod faults;
 #[cfg(feature = "test-util")]
 pub(crate) mod fuzz;
+mod listener;
 mod membership;
 mod parcels;
 mod replies;
@@ -20,6 +21,7 @@ mod service;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use deadpool_redis::Pool;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -27,15 +29,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::connection::Dialer;
 pub(crate) use self::connection::address;
 use self::driver::{Driver, Job};
+use self::listener::Listener;
 pub(crate) use self::membership::{Membership, Seat};
-use super::{Judged, Node, NodeFuture, ReplySlot};
+use super::{Ear, Judged, Listening, Node, NodeFuture, ReplySlot};
 use crate::clock::Moment;
 use crate::config::NodeTls;
 use crate::core::admission::ServerFacts;
 use crate::core::command::Command;
 use crate::core::marker::{MarkerCommand, MarkerState};
 use crate::core::quorum::{Fault, FaultKind};
-use crate::core::types::NodeId;
+use crate::core::types::{NodeId, Resource};
 use crate::error::ConfigError;
 
 /// Commands that may wait for one node; more are refused at once.
@@ -47,23 +50,25 @@ pub struct RedisNode {
     id: NodeId,
     jobs: mpsc::Sender<Job>,
     judged: watch::Receiver<Option<Judged>>,
+    /// None over an application's own pool, whose connections can't listen.
+    listener: Option<Arc<Listener>>,
 }
 
 impl RedisNode {
     /// The node at this URL. Its task runs in the present tokio runtime and ends
     /// with the node.
     pub(crate) fn from_url(url: &str, tls: &NodeTls, seat: Seat) -> Result<Self, ConfigError> {
-        let (id, dialer) = Dialer::from_url(url, tls, &seat)?;
-        Ok(Self::start(id, dialer, seat))
+        let (id, client, dialer) = Dialer::from_url(url, tls, &seat)?;
+        Ok(Self::start(id, dialer, seat, Some(Listener::new(client))))
     }
 
     /// The node that this pool connects to.
     pub(crate) fn from_pool(name: &str, pool: Pool, seat: Seat) -> Self {
         let dialer = Dialer::from_pool(pool, &seat);
-        Self::start(NodeId::new(name), dialer, seat)
+        Self::start(NodeId::new(name), dialer, seat, None)
     }
 
-    fn start(id: NodeId, dialer: Dialer, seat: Seat) -> Self {
+    fn start(id: NodeId, dialer: Dialer, seat: Seat, listener: Option<Arc<Listener>>) -> Self {
         let (jobs, waiting) = mpsc::channel(MAX_WAITING);
         let (judged, seen) = watch::channel(None);
         tokio::spawn(Driver::new(id.clone(), dialer, seat, waiting, judged).run());
@@ -71,6 +76,7 @@ impl RedisNode {
             id,
             jobs,
             judged: seen,
+            listener,
         }
     }
 
@@ -115,6 +121,13 @@ impl Node for RedisNode {
 
     fn facts(&self) -> NodeFuture<'_, ServerFacts> {
         self.ask(|answer| Job::Facts { answer })
+    }
+
+    fn listen(&self, resource: &Resource, ear: Ear) -> Listening {
+        match &self.listener {
+            Some(listener) => listener.listen(resource, ear),
+            None => Listening::deaf(),
+        }
     }
 
     fn last_judged(&self) -> Option<Judged> {

@@ -172,6 +172,10 @@ impl Request {
             return match news {
                 Some(News::Begun(flight)) => Some(*flight),
                 Some(News::Try) => Some(self.bid.launch(None)),
+                Some(News::Later(at)) => {
+                    tokio::time::sleep(self.bid.inner.remaining(at)).await;
+                    Some(self.bid.launch(None))
+                }
                 Some(News::Head) => continue,
                 None if is_head => Some(self.bid.launch(None)),
                 None => None,

@@ -68,7 +68,10 @@ pub(super) async fn keep_watch(inner: Weak<Inner>) {
         // Doubts or not: it is looked.
         let _ = tokio::time::timeout(PATIENCE, doubts.notified()).await;
         match inner.upgrade() {
-            Some(inner) => inner.look_at_clocks().await,
+            Some(inner) => {
+                inner.lines.lingering.forget(inner.clock.now());
+                inner.look_at_clocks().await;
+            }
             None => return,
         }
     }

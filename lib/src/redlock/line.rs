@@ -6,6 +6,10 @@
 //! changes hands within one round trip. What the head learns of the nodes holds
 //! for everybody behind it.
 //!
+//! Other processes tell of their releases through the nodes: a lock that is waited
+//! for is listened for, and tried when a quorum of nodes has spoken. So that they
+//! get their turn, a lock is not passed on within the process for ever.
+//!
 //! Invariant: whoever stands in a line is told when it becomes the head, and a
 //! head that leaves without the lock has the next one try at once.
 
@@ -13,9 +17,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::Inner;
+use super::hearing::{Hearing, Lingering};
 use super::proposal::{Bid, Flight};
 use crate::clock::Moment;
 use crate::core::attempt::{Attempt, Loss};
@@ -23,13 +30,18 @@ use crate::core::types::Resource;
 
 /// Counters of releases: locks share them, which costs a needless attempt at times.
 const STRIPES: usize = 64;
-
+/// A lock is passed on within the process so often, and for so long, at least;
+/// then whoever waits in another process has the first try.
+const PASSES: u32 = 8;
+const PASSING_TIME: Duration = Duration::from_millis(20);
+const COURTESY: Duration = Duration::from_millis(2);
 /// All lines of one client.
 pub(super) struct Lines {
     by_lock: Mutex<HashMap<Resource, Line>>,
     /// How many lines there are, so that a client without waiters looks at nothing else.
     count: AtomicUsize,
     releases: [AtomicU64; STRIPES],
+    pub(super) lingering: Lingering,
     hashing: RandomState,
 }
 
@@ -38,6 +50,10 @@ struct Line {
     places: BTreeMap<u64, Arc<Place>>,
     next: u64,
     last: Option<Arc<Refusal>>,
+    hearing: Option<Hearing>,
+    /// How often the lock was passed on in a row, and since when.
+    passes: u32,
+    passing_since: Moment,
 }
 
 /// How the last attempt of a line's head ended.
@@ -68,6 +84,8 @@ pub(super) enum News {
     Head,
     /// The lock may be free: it should try.
     Try,
+    /// The lock was let go for others to have the first try: it should try from then on.
+    Later(Moment),
     /// The lock is being let go, and this attempt follows on the heels of the release.
     Begun(Box<Flight>),
 }
@@ -78,6 +96,7 @@ impl Lines {
             by_lock: Mutex::default(),
             count: AtomicUsize::new(0),
             releases: [const { AtomicU64::new(0) }; STRIPES],
+            lingering: Lingering::default(),
             hashing: RandomState::new(),
         }
     }
@@ -111,27 +130,66 @@ impl Lines {
     /// not missed.
     pub(super) fn join(&self, bid: &Arc<Bid>, releases: u64) -> Standing {
         let mut lines = self.lock();
+        let mut is_new = false;
         let line = lines.entry(bid.resource.clone()).or_insert_with(|| {
             self.count.fetch_add(1, Ordering::AcqRel);
+            is_new = true;
             Line::default()
         });
         let standing = line.join(bid);
         drop(lines);
+        if is_new {
+            self.listen(&bid.inner, &bid.resource);
+        }
         if standing.is_head() && self.releases(&bid.resource) != releases {
             standing.place.tell(News::Try);
         }
         standing
     }
 
-    /// The lock was just let go: the head's attempt follows at once.
-    pub(super) fn hand_over(&self, resource: &Resource) {
+    /// Listens for a lock for which there is a line now.
+    fn listen(&self, inner: &Arc<Inner>, resource: &Resource) {
+        let hearing = self.lingering.take(resource);
+        let hearing = hearing.unwrap_or_else(|| Hearing::begin(inner, resource));
+        match self.lock().get_mut(resource) {
+            Some(line) => line.hearing = Some(hearing),
+            None => self.lingering.keep(resource, hearing, inner.clock.now()),
+        }
+    }
+
+    /// Whether a lock that is let go now is passed on to whoever is next here.
+    /// The answer counts as one time.
+    pub(super) fn may_pass(&self, resource: &Resource, now: Moment) -> bool {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let mut lines = self.lock();
+        let Some(line) = lines.get_mut(resource) else {
+            return false;
+        };
+        if line.passes == 0 {
+            line.passing_since = now;
+        }
+        line.passes += 1;
+        let may = line.passes <= PASSES || now < line.passing_since + PASSING_TIME;
+        if !may {
+            line.passes = 0;
+        }
+        may
+    }
+
+    /// The lock was just let go: the head's attempt follows at once if it is
+    /// passed on, and else after those of others.
+    pub(super) fn let_go(&self, resource: &Resource, pass: bool) {
         self.stripe(resource).fetch_add(1, Ordering::AcqRel);
         while let Some(head) = self.head(resource) {
             let mut inbox = head.lock();
             if inbox.left {
                 continue;
             }
-            let news = if inbox.asleep && inbox.news.is_none() {
+            let news = if !pass {
+                News::Later(head.bid.inner.clock.now() + COURTESY)
+            } else if inbox.asleep && inbox.news.is_none() {
                 News::Begun(Box::new(head.bid.launch(None)))
             } else {
                 News::Try
@@ -143,9 +201,12 @@ impl Lines {
         }
     }
 
-    /// Whether anybody of this process waits for the lock.
-    pub(super) fn is_waited_for(&self, resource: &Resource) -> bool {
-        self.head(resource).is_some()
+    /// A quorum of nodes has told that the lock was let go.
+    pub(super) fn heard(&self, resource: &Resource) {
+        self.stripe(resource).fetch_add(1, Ordering::AcqRel);
+        if let Some(head) = self.head(resource) {
+            head.tell(News::Try);
+        }
     }
 
     fn head(&self, resource: &Resource) -> Option<Arc<Place>> {
@@ -175,11 +236,18 @@ impl Lines {
         if let Some(next) = &next {
             next.is_head.store(true, Ordering::Release);
         }
-        if line.places.is_empty() {
-            lines.remove(resource);
+        let hearing = if line.places.is_empty() {
+            let line = lines.remove(resource);
             self.count.fetch_sub(1, Ordering::AcqRel);
-        }
+            line.and_then(|line| line.hearing)
+        } else {
+            None
+        };
         drop(lines);
+        if let Some(hearing) = hearing {
+            let now = place.bid.inner.clock.now();
+            self.lingering.keep(resource, hearing, now);
+        }
         drop(unread);
         if let Some(next) = next {
             next.tell(if won { News::Head } else { News::Try });
@@ -222,7 +290,9 @@ impl Inbox {
     fn take(&mut self, news: News) {
         let keep = matches!(
             (&self.news, &news),
-            (Some(News::Begun(_)), _) | (Some(News::Try), News::Head)
+            (Some(News::Begun(_)), _)
+                | (Some(News::Later(_)), News::Try)
+                | (Some(News::Try | News::Later(_)), News::Head)
         );
         if !keep && !self.left {
             self.news = Some(news);

@@ -36,16 +36,30 @@ impl Inner {
     /// Releases in the background, on every node; for callers that are going away.
     pub(super) fn let_go(&self, held: &Holding) {
         let token = held.token.unwrap_or_else(|| self.propose(None));
-        if self.lines.is_waited_for(&held.resource) {
-            // The chores take their time; who waits here need not.
-            let command = release_of(held, token);
-            let not_after = self.clock.now() + self.settings.node_timeout;
-            fanout::send(&self.nodes, &command, not_after, &Ballot::open());
-            self.lines.hand_over(&held.resource);
-        }
+        // The chores take their time, and tell nobody; who waits must not wait for them.
+        self.send_release(held, token, &Ballot::open());
         for node in 0..self.nodes.len() {
             self.settle(node, held, token);
         }
+    }
+
+    /// Tells all nodes, and whoever is next here.
+    fn send_release(&self, held: &Holding, token: FencingToken, ballot: &BallotReader) -> Moment {
+        let now = self.clock.now();
+        let not_after = now + self.settings.node_timeout;
+        let pass = self.lines.may_pass(&held.resource, now);
+        let command = if pass {
+            Command::PassOn {
+                resource: held.resource.clone(),
+                owner: held.owner.clone(),
+                token,
+            }
+        } else {
+            release_of(held, token)
+        };
+        fanout::send(&self.nodes, &command, not_after, ballot);
+        self.lines.let_go(&held.resource, pass);
+        not_after
     }
 
     pub(super) fn settle(&self, node: usize, held: &Holding, token: FencingToken) {
@@ -81,9 +95,7 @@ impl<'a> Release<'a> {
         let inner = self.inner;
         let settling = Arc::clone(&self.settling);
         let mut ballot = Ballot::with_late(move |node, reply| settling.note(node, &reply.vote));
-        let not_after = inner.clock.now() + inner.settings.node_timeout;
-        fanout::send(&inner.nodes, &self.command(self.asked), not_after, &ballot);
-        inner.lines.hand_over(&self.held.resource);
+        let not_after = inner.send_release(&self.held, self.asked, &ballot);
         let mut votes: Vec<Option<Vote>> = vec![None; inner.nodes.len()];
         let judged = tokio::time::timeout(
             inner.settings.node_timeout,
@@ -117,7 +129,7 @@ impl<'a> Release<'a> {
                 // Where the grant is known, a newer one is none of ours to release.
                 Vote::Newer { token } if self.held.token.is_none() && asks[node] < MAX_ASKS => {
                     asks[node] += 1;
-                    let again = self.command(token);
+                    let again = release_of(&self.held, token);
                     self.inner.nodes[node].submit(again, not_after, ballot.slot(node));
                 }
                 vote => {
@@ -126,10 +138,6 @@ impl<'a> Release<'a> {
                 }
             }
         }
-    }
-
-    fn command(&self, token: FencingToken) -> Command {
-        release_of(&self.held, token)
     }
 
     fn answer(&self, outcome: ReleaseOutcome, votes: &[Option<Vote>]) -> Result<(), Error> {

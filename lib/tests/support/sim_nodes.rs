@@ -313,6 +313,9 @@ impl std::fmt::Display for Told<'_> {
             | Command::Release {
                 resource, owner, ..
             }
+            | Command::PassOn {
+                resource, owner, ..
+            }
             | Command::Settle {
                 resource, owner, ..
             } => (resource.as_str(), owner.as_str()),
@@ -325,7 +328,9 @@ impl std::fmt::Display for Told<'_> {
             } => write!(f, " {lease:?} {call} {token}"),
             Command::Extend { by, .. } => write!(f, " {by:?}"),
             Command::Undo { call, token, .. } => write!(f, " {call} {token}"),
-            Command::Release { token, .. } | Command::Settle { token, .. } => {
+            Command::Release { token, .. }
+            | Command::PassOn { token, .. }
+            | Command::Settle { token, .. } => {
                 write!(f, " {token}")
             }
             Command::Inspect { .. } | Command::Ping => Ok(()),

@@ -1,8 +1,10 @@
 //! Rules of releasing, and of settling what a release left behind.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::{Bench, LEASE, Make, about};
+use super::{Bench, LEASE, Make, PATIENCE, about, resource};
 use crate::core::quorum::Vote;
 
 pub async fn a_release_frees_and_tells_the_token(make: Make<'_>) {
@@ -91,4 +93,53 @@ pub async fn a_settlement_hits_neither_newer_grants_nor_other_owners(make: Make<
     assert_eq!(bench.release("a", 5).await, Vote::Released { token });
     let floor = bench.token(9);
     assert_eq!(bench.acquire("a", 1, 9).await, Vote::Stale { floor });
+}
+
+pub async fn what_is_passed_on_is_released(make: Make<'_>) {
+    let bench = Bench::open(make).await;
+    bench.acquire("a", 1, 2).await;
+    let token = bench.token(2);
+    assert_eq!(bench.pass_on("a", 1).await, Vote::Newer { token });
+    let token = Some(token);
+    assert_eq!(bench.pass_on("a", 2).await, Vote::Released { token });
+    assert_eq!(bench.pass_on("a", 2).await, Vote::Absent);
+    assert_eq!(bench.acquire("b", 2, 3).await, Vote::Granted);
+}
+
+pub async fn a_release_is_heard_and_what_is_passed_on_or_undone_is_not(make: Make<'_>) {
+    let bench = Bench::open(make).await;
+    let heard = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&heard);
+    let ear = Arc::new(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+    });
+    let listening = bench.node.listen(&resource(), ear);
+    let wait_for = async |count: usize| {
+        let reached = async {
+            while heard.load(Ordering::SeqCst) < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let reached = tokio::time::timeout(PATIENCE, reached).await;
+        reached.unwrap_or_else(|_| panic!("never heard {count}"));
+    };
+    wait_for(1).await;
+    bench.acquire("a", 1, 1).await;
+    bench.pass_on("a", 1).await;
+    bench.acquire("a", 2, 2).await;
+    bench.undo("a", 2, 2).await;
+    bench.acquire("a", 3, 3).await;
+    bench.release("b", 3).await;
+    bench.release("a", 3).await;
+    // Messages come in order: had anything else been told, it would be here by now.
+    wait_for(2).await;
+    bench.acquire("a", 4, 4).await;
+    bench.release("a", 4).await;
+    wait_for(3).await;
+    assert_eq!(heard.load(Ordering::SeqCst), 3);
+    drop(listening);
+    bench.acquire("a", 5, 5).await;
+    bench.release("a", 5).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(heard.load(Ordering::SeqCst), 3);
 }

@@ -42,7 +42,7 @@ impl Dialer {
         url: &str,
         tls: &NodeTls,
         seat: &Seat,
-    ) -> Result<(NodeId, Self), ConfigError> {
+    ) -> Result<(NodeId, Client, Self), ConfigError> {
         let bad = |problem: String| ConfigError::BadUrl {
             index: seat.index + 1,
             problem,
@@ -64,6 +64,7 @@ impl Dialer {
             .map_err(|error| bad(error.to_string()))?;
         Ok((
             id,
+            client,
             Self {
                 pool,
                 dial_time,

@@ -15,7 +15,10 @@ pub(super) struct Parcel<T> {
 
 /// Whether a command can share its call with others.
 pub(super) const fn shares_calls(command: &Command) -> bool {
-    matches!(command, Command::Acquire { .. } | Command::Release { .. })
+    matches!(
+        command,
+        Command::Acquire { .. } | Command::Release { .. } | Command::PassOn { .. }
+    )
 }
 
 /// Packs what travels together into calls.

@@ -12,6 +12,8 @@ use crate::core::types::{OwnerId, Resource};
 
 /// The key of a node's marker; no resource can have it, for its `~`.
 const MARKER_KEY: &str = "everlock~marker";
+/// Where a server tells that a lock was let go: this, and the lock's name.
+pub(super) const CHANNEL: &str = "everlock~free:";
 /// What the marker said less than a second ago, in one string.
 const GATE_KEY: &str = "everlock~gate";
 
@@ -87,7 +89,9 @@ pub(super) fn call(commands: &[&Command], run_id: &str) -> Cmd {
             cmd.arg(millis_ceil(*by));
             cmd
         }
-        Command::Acquire { .. } | Command::Release { .. } => locks(commands, run_id),
+        Command::Acquire { .. } | Command::Release { .. } | Command::PassOn { .. } => {
+            locks(commands, run_id)
+        }
         Command::Undo {
             resource,
             owner,
@@ -145,8 +149,10 @@ fn locks(commands: &[&Command], run_id: &str) -> Cmd {
                     "{token:016} {token:016} {length:03} {id} {call}:{attempt}"
                 ));
             }
-            Command::Release { owner, token, .. } => {
-                cmd.arg("r").arg(owner.as_str());
+            Command::Release { owner, token, .. } | Command::PassOn { owner, token, .. } => {
+                let silent = matches!(command, Command::PassOn { .. });
+                let verb = if silent { "p" } else { "r" };
+                cmd.arg(verb).arg(owner.as_str());
                 cmd.write_arg_fmt(format_args!("{:016}", token.as_u64()));
             }
             _ => unreachable!("only acquires and releases share a call"),

@@ -1,7 +1,8 @@
 -- Acquires and releases of many locks in one call; no lock comes twice.
 -- Half of what a short command costs a server is to be called at all.
 -- KEYS[3 …]  each lock, and its fence
--- ARGV[2 …]  for each: a lease owner fence-after-the-grant, or: r owner token
+-- ARGV[2 …]  for each: a lease owner fence-after-the-grant, or: r owner token,
+-- or: p owner token, a release that nobody is told of
 -- An acquire votes for an owner holding a lock:
 --   1 (granted) | again token ttl | held ttl token | stale floor | ahead |
 --   too-long max-lease | why this node may not vote
@@ -18,7 +19,7 @@
 
 local sub = string.sub
 local kept = max_lease and string.format('%.0f', max_lease + 86402000)
-local answers, gone, releases = {now}, {}, {}
+local answers, gone, free, releases = {now}, {}, {}, {}
 local key, arg, last = 3, 2, #KEYS
 
 while key < last do
@@ -116,6 +117,7 @@ while key < last do
       end
       if answer == 1 or answer[1] == 'released' then
         gone[#gone + 1] = KEYS[key]
+        if ARGV[arg] == 'r' then free[#free + 1] = KEYS[key] end
         releases[#releases + 1] = #answers + 1
       end
     end
@@ -129,6 +131,9 @@ if gone[1] then
   local done = redis.pcall('DEL', unpack(gone))
   if type(done) == 'table' then
     for _, index in ipairs(releases) do answers[index] = done end
+  else
+    -- A user who may not publish releases all the same; then nobody is told.
+    for _, name in ipairs(free) do redis.pcall('PUBLISH', 'everlock~free:' .. name, '') end
   end
 end
 return answers

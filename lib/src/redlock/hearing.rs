@@ -1,0 +1,80 @@
+//! Listening for one lock at every node: told when a quorum of them has spoken.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::Inner;
+use crate::clock::Moment;
+use crate::core::types::Resource;
+use crate::node::{Listening, Node};
+
+/// A lock that nobody waits for is listened for this long, for those who come back.
+const LINGER: Duration = Duration::from_secs(5);
+/// Of so many locks at most.
+const MAX_LINGERING: usize = 256;
+
+/// Listens for one lock at every node, until it is dropped.
+pub(super) struct Hearing {
+    _listening: Vec<Listening>,
+}
+
+impl Hearing {
+    pub(super) fn begin(inner: &Arc<Inner>, resource: &Resource) -> Self {
+        let (count, quorum) = (inner.nodes.len(), inner.quorum());
+        let spoken = Arc::new(Mutex::new(vec![false; count]));
+        let listen = |(index, node): (usize, &Arc<dyn Node>)| {
+            let (inner, resource) = (Arc::downgrade(inner), resource.clone());
+            let (spoken, name) = (Arc::clone(&spoken), resource.clone());
+            let ear = move || {
+                let mut spoken = spoken.lock().unwrap_or_else(PoisonError::into_inner);
+                spoken[index] = true;
+                if spoken.iter().filter(|spoken| **spoken).count() < quorum {
+                    return;
+                }
+                spoken.fill(false);
+                drop(spoken);
+                if let Some(inner) = inner.upgrade() {
+                    inner.lines.heard(&resource);
+                }
+            };
+            node.listen(&name, Arc::new(ear))
+        };
+        Self {
+            _listening: inner.nodes.iter().enumerate().map(listen).collect(),
+        }
+    }
+}
+
+/// Listening that goes on for a while after the last waiter has gone.
+#[derive(Default)]
+pub(super) struct Lingering(Mutex<HashMap<Resource, (Moment, Hearing)>>);
+
+impl Lingering {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Resource, (Moment, Hearing)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn take(&self, resource: &Resource) -> Option<Hearing> {
+        Some(self.lock().remove(resource)?.1)
+    }
+
+    /// Keeps it, if there is room.
+    pub(super) fn keep(&self, resource: &Resource, hearing: Hearing, now: Moment) {
+        let mut kept = self.lock();
+        if kept.len() < MAX_LINGERING {
+            kept.insert(resource.clone(), (now + LINGER, hearing));
+            return;
+        }
+        // Its end is told to the nodes, after the others can go on.
+        drop(kept);
+        drop(hearing);
+    }
+
+    /// Ends what nobody came back for.
+    pub(super) fn forget(&self, now: Moment) {
+        let over = |_: &Resource, (until, _): &mut (Moment, Hearing)| *until <= now;
+        let gone: Vec<_> = self.lock().extract_if(over).collect();
+        drop(gone);
+    }
+}
