@@ -46,9 +46,6 @@ pub(crate) struct Wishes {
     /// checks tokens is judged
     #[arg(long)]
     pub(crate) majority: bool,
-    /// Let the clocks of nodes jump, too, which the nodes don't notice when they jump ahead
-    #[arg(long)]
-    pub(crate) clocks: bool,
 }
 
 /// What a node keeps over a restart.

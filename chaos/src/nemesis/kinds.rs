@@ -83,13 +83,8 @@ kinds! {
 }
 
 impl Kind {
-    pub(crate) fn pick(dice: &Dice, clocks: bool) -> Self {
-        loop {
-            let kind = pick(dice, Self::ALL);
-            if clocks || !matches!(kind, Self::ClockAhead | Self::ClockBack) {
-                return kind;
-            }
-        }
+    pub(crate) fn pick(dice: &Dice) -> Self {
+        pick(dice, Self::ALL)
     }
 
     /// Whether it can happen to a node that keeps this.
@@ -134,22 +129,13 @@ mod tests {
     #[test]
     fn every_kind_is_picked_and_concerns_some_node() {
         let dice = Dice::new(1);
-        let picked: Vec<_> = (0..10_000).map(|_| Kind::pick(&dice, true)).collect();
+        let picked: Vec<_> = (0..10_000).map(|_| Kind::pick(&dice)).collect();
         for (kind, _) in Kind::ALL {
             assert!(picked.contains(kind), "{kind}");
             assert!(
                 PERSISTENCE.iter().any(|keeps| kind.concerns(*keeps)),
                 "{kind}"
             );
-        }
-    }
-
-    #[test]
-    fn clocks_jump_only_where_they_may() {
-        let dice = Dice::new(1);
-        for _ in 0..10_000 {
-            let kind = Kind::pick(&dice, false);
-            assert!(!matches!(kind, Kind::ClockAhead | Kind::ClockBack));
         }
     }
 }

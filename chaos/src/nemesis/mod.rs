@@ -41,7 +41,6 @@ pub(crate) struct Nemesis {
     world: Arc<World>,
     seed: u64,
     majority: bool,
-    clocks: bool,
     journal: Mutex<Journal>,
     /// The nodes that some seat is at.
     taken: Mutex<[bool; NODES]>,
@@ -53,7 +52,6 @@ impl Nemesis {
             world,
             seed,
             majority: wishes.majority,
-            clocks: wishes.clocks,
             journal: Mutex::default(),
             taken: Mutex::default(),
         }
@@ -82,7 +80,7 @@ impl Nemesis {
 
     async fn hurt_nodes(&self, dice: Dice, until: u64) {
         while now() < until {
-            let kind = Kind::pick(&dice, self.clocks);
+            let kind = Kind::pick(&dice);
             let Some(node) = self.take(&dice, kind) else {
                 // The other seat is at the only nodes that this concerns.
                 sleep(Duration::from_millis(1)).await;
