@@ -37,17 +37,31 @@ fn apart(one: &str, two: &str) {
         return;
     };
     for name in [&first, &second] {
-        let fence = name.fence_key().to_string();
-        let reserved = Err(InvalidName::Reserved);
-        assert!(!OWN_KEYS.contains(&name.as_str()) && !OWN_KEYS.contains(&fence.as_str()));
-        // A name of the greatest length has a fence that is longer still.
-        let refused = Resource::new(fence.as_str());
-        assert!(refused == reserved || matches!(refused, Err(InvalidName::TooLong { .. })));
+        for key in companions(name) {
+            assert!(!OWN_KEYS.contains(&name.as_str()) && !OWN_KEYS.contains(&key.as_str()));
+            // A name of the greatest length has a companion that is longer still.
+            let refused = Resource::new(key.as_str());
+            let reserved = Err(InvalidName::Reserved);
+            assert!(refused == reserved || matches!(refused, Err(InvalidName::TooLong { .. })));
+        }
     }
-    let [fence, other] = [&first, &second].map(|name| name.fence_key().to_string());
-    assert_eq!(first == second, fence == other, "{one:?} {two:?}");
-    assert_ne!(fence, second.as_str());
-    assert_ne!(other, first.as_str());
+    for (kind, key) in companions(&first).iter().enumerate() {
+        for (other_kind, other) in companions(&second).iter().enumerate() {
+            let same = first == second && kind == other_kind;
+            assert_eq!(same, key == other, "{one:?} {two:?}");
+            assert!(key != second.as_str() && other != first.as_str());
+        }
+    }
+}
+
+/// The keys that are kept beside a lock's own.
+fn companions(of: &Resource) -> [String; 4] {
+    [
+        of.fence_key().to_string(),
+        of.queue_key().to_string(),
+        of.beats_key().to_string(),
+        of.ticket_key().to_string(),
+    ]
 }
 
 /// Whether an acquire would take these options.

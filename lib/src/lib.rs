@@ -37,12 +37,13 @@ pub mod protocol {
     pub use crate::core::clocks::{
         Agreement, Baseline, Baselines, ClockRecord, ClockStep, SHIFT_ALLOWANCE, Span,
     };
-    pub use crate::core::command::Command;
+    pub use crate::core::command::{Command, Turn};
     pub use crate::core::marker::{
         Bar, ClusterInfo, DEFAULT_MAX_LEASE, MAX_MAX_LEASE, MIN_MAX_LEASE, Marker, MarkerCommand,
         MarkerState, Phase, bar,
     };
     pub use crate::core::outcome::{Counts, ExtendOutcome, ReleaseOutcome};
+    pub use crate::core::queue::{MAX_QUEUE, TICKET_LIFE};
     pub use crate::core::register::Register;
     pub use crate::core::renewal::{RenewStep, Renewal, RenewalPlan, Renewed};
     pub use crate::core::schedule::{Next, Plan, Schedule};

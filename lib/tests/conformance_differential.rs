@@ -18,14 +18,16 @@ use everlock::entropy::{Entropy, SeededEntropy};
 use everlock::node::conformance::{open, redis_node, submit};
 use everlock::node::memory::MemoryNode;
 use everlock::node::{Ballot, Node};
-use everlock::protocol::{CallId, Command};
+use everlock::protocol::{CallId, Command, Turn};
 use everlock::{FencingToken, OwnerId, Resource, Vote};
 use everlock_testkit::RedisServer;
 
 /// So long that nothing expires while the test runs.
 const MAX_LEASE: Duration = Duration::from_hours(1);
 const SHORTEST: u64 = 600;
-const STEPS: u64 = 12_000;
+const STEPS: u64 = 18_000;
+/// Tickets live for seconds: those who wait in line do so for this many steps.
+const WINDOW: u64 = 150;
 /// The two nodes read their clocks at different moments, on a busy machine.
 const SLACK: u64 = 20_000_000;
 
@@ -63,6 +65,13 @@ impl Dice {
             0 => Resource::new(resource).unwrap(),
             number => Resource::new(format!("{resource}{number}")).unwrap(),
         };
+        let kind = self.below(26);
+        let resource = if kind >= 20 || self.below(4) == 0 {
+            let window = step / WINDOW;
+            Resource::new(format!("{}/{window}", resource.as_str())).unwrap()
+        } else {
+            resource
+        };
         let owner = OwnerId::new(self.pick(&["one", "two words", "3:3,*"])).unwrap();
         let token = self.token(base, step);
         let attempt = u32::try_from(1 + self.below(4)).unwrap();
@@ -73,7 +82,30 @@ impl Dice {
             1 => MAX_LEASE,
             _ => Duration::from_secs(seconds),
         };
-        match self.below(20) {
+        let turn = Turn {
+            ticket: self.token(base, step),
+            accepted: self.below(3) == 0,
+        };
+        match kind {
+            20..=22 => Command::AcquireInTurn {
+                resource,
+                owner,
+                lease,
+                call,
+                token,
+                turn,
+            },
+            23 => Command::Stand {
+                resource,
+                call,
+                turn,
+            },
+            24 => Command::LeaveQueue {
+                resource,
+                call,
+                ticket: turn.ticket,
+            },
+            25 => Command::Queue { resource },
             0..=8 => Command::Acquire {
                 resource,
                 owner,
@@ -159,6 +191,9 @@ fn without_missing_floor(vote: Vote, base: u64) -> Vote {
         Vote::Stale { floor } if floor.as_u64() < base => Vote::Stale {
             floor: FencingToken::ZERO,
         },
+        Vote::TicketStale { floor } if floor.as_u64() < base => Vote::TicketStale {
+            floor: FencingToken::ZERO,
+        },
         other => other,
     }
 }
@@ -227,8 +262,24 @@ async fn compare(seed: u64, together: u64) {
     }
     // The sequences reach every answer, or they say little.
     for word in [
-        "Granted", "Again", "Held", "Stale", "Ahead", "Extended", "Released", "Newer", "Absent",
-        "Undone", "Settled", "Holder", "Pong", "Failed",
+        "Granted",
+        "Again",
+        "Held",
+        "Stale",
+        "Ahead",
+        "Extended",
+        "Released",
+        "Newer",
+        "Absent",
+        "Undone",
+        "Settled",
+        "Holder",
+        "Pong",
+        "Failed",
+        "Queued",
+        "TicketStale",
+        "LeftQueue",
+        "Queue",
     ] {
         assert!(
             words.get(word).is_some_and(|count| *count >= 20),

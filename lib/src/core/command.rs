@@ -79,8 +79,56 @@ pub enum Command {
         /// What may be locked.
         resource: Resource,
     },
+    /// Stand in line, and vote as for [`Command::Acquire`] if nobody is before the asker.
+    AcquireInTurn {
+        /// What is locked.
+        resource: Resource,
+        /// Who asks.
+        owner: OwnerId,
+        /// For how long.
+        lease: Duration,
+        /// The request that this attempt belongs to; it has one place in line.
+        call: CallId,
+        /// The proposed fencing token.
+        token: FencingToken,
+        /// The place in line.
+        turn: Turn,
+    },
+    /// Stand in line, or go on standing there, without an attempt.
+    Stand {
+        /// What is waited for.
+        resource: Resource,
+        /// The request that waits.
+        call: CallId,
+        /// The place in line.
+        turn: Turn,
+    },
+    /// Stand in line no longer, and refuse the ticket if it arrives late.
+    LeaveQueue {
+        /// What was waited for.
+        resource: Resource,
+        /// The request that waited.
+        call: CallId,
+        /// Its last ticket.
+        ticket: FencingToken,
+    },
+    /// Say how many wait in line.
+    Queue {
+        /// What may be waited for.
+        resource: Resource,
+    },
     /// Answer at all.
     Ping,
+}
+
+/// A place in line, as its owner sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The ticket: lower ones go first.
+    pub ticket: FencingToken,
+    /// Whether a quorum of nodes is known to have accepted this very ticket. Then it
+    /// may enter where it is missing, whatever came there since.
+    pub accepted: bool,
 }
 
 impl Command {
@@ -95,6 +143,10 @@ impl Command {
             Self::Undo { .. } => "undo",
             Self::Settle { .. } => "settle",
             Self::Inspect { .. } => "inspect",
+            Self::AcquireInTurn { .. } => "acquire in turn",
+            Self::Stand { .. } => "stand",
+            Self::LeaveQueue { .. } => "leave queue",
+            Self::Queue { .. } => "queue",
             Self::Ping => "ping",
         }
     }
@@ -109,6 +161,10 @@ impl Command {
             | Self::PassOn { resource, .. }
             | Self::Undo { resource, .. }
             | Self::Settle { resource, .. }
+            | Self::AcquireInTurn { resource, .. }
+            | Self::Stand { resource, .. }
+            | Self::LeaveQueue { resource, .. }
+            | Self::Queue { resource }
             | Self::Inspect { resource } => Some(resource),
             Self::Ping => None,
         }

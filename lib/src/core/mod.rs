@@ -14,6 +14,7 @@ pub(crate) mod clocks;
 pub(crate) mod command;
 pub(crate) mod marker;
 pub(crate) mod outcome;
+pub(crate) mod queue;
 pub(crate) mod quorum;
 pub(crate) mod register;
 pub(crate) mod renewal;

@@ -87,6 +87,33 @@ pub enum Vote {
         /// The token of its grant; `None` if another client wrote the key.
         token: Option<FencingToken>,
     },
+    /// The asker stands in line, and was not granted the lock.
+    Queued {
+        /// How many stand before it.
+        position: u32,
+        /// How many stand in line altogether.
+        length: u32,
+    },
+    /// The proposed ticket is not above the highest that ever stood in this line.
+    TicketStale {
+        /// That ticket.
+        floor: FencingToken,
+    },
+    /// The line takes nobody any more.
+    QueueFull {
+        /// How many stand in it.
+        length: u32,
+    },
+    /// The asker does not stand in line any more.
+    LeftQueue {
+        /// Whether it was the first in line for a lock that nobody holds.
+        wakes: bool,
+    },
+    /// How many wait in line.
+    Queue {
+        /// How many.
+        length: u32,
+    },
     /// The node is there and may vote.
     Pong,
     /// No answer, or an error: the node may have done what it was asked, unless the fault says otherwise.
@@ -226,6 +253,13 @@ impl fmt::Display for Vote {
             Self::Undone { .. } => f.write_str("undone"),
             Self::Settled { .. } => f.write_str("settled"),
             Self::Holder { .. } => f.write_str("held"),
+            Self::Queued { position, length } => {
+                write!(f, "waits in line: {position} of {length} stand before it")
+            }
+            Self::TicketStale { floor } => write!(f, "ticket not above the floor {floor}"),
+            Self::QueueFull { length } => write!(f, "the line is full: {length} wait"),
+            Self::LeftQueue { .. } => f.write_str("left the line"),
+            Self::Queue { length } => write!(f, "{length} wait in line"),
             Self::Pong => f.write_str("up"),
             Self::Failed(fault) => fault.fmt(f),
         }

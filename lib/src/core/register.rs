@@ -7,10 +7,13 @@
 //! Invariant: a grant's token is above every floor that the node has accepted
 //! for the resource, and the floor never falls while it is kept.
 
+mod turns;
+
 use std::time::Duration;
 
 use super::command::Command;
 use super::marker::{self, FLOOR_RETENTION, FLOOR_SLACK, HIGH_WATER_STEP, Marker, MarkerCommand};
+use super::queue::Queues;
 use super::quorum::{Fault, FaultKind, Vote};
 use super::shares::Shares;
 use super::shelf::{Grant, Shelf};
@@ -23,6 +26,7 @@ use super::types::{CallId, OwnerId, Resource};
 pub struct Register {
     marker: Option<Marker>,
     shelf: Shelf,
+    queues: Queues,
 }
 
 impl Register {
@@ -57,8 +61,10 @@ impl Register {
     /// One step of the protocol when the node's clock says `now`.
     pub fn apply(&mut self, now: WallTime, run_id: &str, command: &Command) -> Vote {
         self.shelf.expire(now);
+        self.queues.expire(now);
         self.lift_high_water(now);
-        let barred = match marker::bar(self.marker.as_ref(), run_id, now) {
+        let bar = marker::bar(self.marker.as_ref(), run_id, now);
+        let barred = match bar {
             None => None,
             Some(marker::Bar::Guarded(left)) => Some(Vote::Guarded {
                 remaining: Some(left),
@@ -118,6 +124,10 @@ impl Register {
             }
             Command::Inspect { resource } => self.inspect(now, resource),
             Command::Ping => barred.unwrap_or(Vote::Pong),
+            Command::AcquireInTurn { .. }
+            | Command::Stand { .. }
+            | Command::LeaveQueue { .. }
+            | Command::Queue { .. } => self.in_line(now, barred, bar, command),
         }
     }
 
@@ -323,6 +333,10 @@ impl Register {
     /// after a loss no floor counts below the base, since a kept one may be stale.
     fn floor(&self, key: &Resource, now: WallTime) -> FencingToken {
         let kept = self.shelf.fences.get(key).map(|fence| fence.floor);
+        self.floor_or_absent(kept, now)
+    }
+
+    fn floor_or_absent(&self, kept: Option<FencingToken>, now: WallTime) -> FencingToken {
         let (absent, base) = self
             .marker
             .as_ref()

@@ -74,21 +74,47 @@ impl Resource {
     /// The key that keeps this resource's fence, for display: it differs in the
     /// first segment, which no resource name can imitate.
     #[must_use]
-    pub fn fence_key(&self) -> FenceKey<'_> {
-        FenceKey(&self.0)
+    pub fn fence_key(&self) -> CompanionKey<'_> {
+        self.companion("~fence")
+    }
+
+    /// The key that keeps the tickets of those who wait in line, in their order.
+    #[must_use]
+    pub fn queue_key(&self) -> CompanionKey<'_> {
+        self.companion("~queue")
+    }
+
+    /// The key that keeps until when each of them stands in line.
+    #[must_use]
+    pub fn beats_key(&self) -> CompanionKey<'_> {
+        self.companion("~beats")
+    }
+
+    /// The key that keeps the highest ticket that ever stood in this line.
+    #[must_use]
+    pub fn ticket_key(&self) -> CompanionKey<'_> {
+        self.companion("~ticket")
+    }
+
+    fn companion(&self, suffix: &'static str) -> CompanionKey<'_> {
+        let name = &self.0;
+        CompanionKey { name, suffix }
     }
 }
 
-/// The key that keeps a resource's fence.
+/// A key that keeps something about a resource: its name, with a suffix to the first segment.
 #[derive(Clone, Copy, Debug)]
-pub struct FenceKey<'a>(&'a str);
+pub struct CompanionKey<'a> {
+    name: &'a str,
+    suffix: &'static str,
+}
 
-impl fmt::Display for FenceKey<'_> {
+impl fmt::Display for CompanionKey<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let first = self.0.find(':').unwrap_or(self.0.len());
-        f.write_str(&self.0[..first])?;
-        f.write_str("~fence")?;
-        f.write_str(&self.0[first..])
+        let first = self.name.find(':').unwrap_or(self.name.len());
+        f.write_str(&self.name[..first])?;
+        f.write_str(self.suffix)?;
+        f.write_str(&self.name[first..])
     }
 }
 
@@ -167,6 +193,11 @@ impl CallId {
     #[must_use]
     pub const fn at_attempt(self, attempt: u32) -> Self {
         Self { attempt, ..self }
+    }
+
+    /// The call, whichever attempt it is at.
+    pub(crate) const fn number(self) -> u64 {
+        self.call
     }
 
     /// Which attempt of the call this is.

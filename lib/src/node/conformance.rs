@@ -20,6 +20,7 @@ pub mod extend;
 pub mod guard;
 pub mod marker;
 pub mod names;
+pub mod queue;
 pub mod release;
 pub mod shares;
 pub mod undo;
@@ -245,15 +246,6 @@ impl Bench {
         .await
     }
 
-    async fn extend(&self, by: &str, time: Duration) -> Vote {
-        self.ask(Command::Extend {
-            resource: resource(),
-            owner: owner(by),
-            by: time,
-        })
-        .await
-    }
-
     async fn holder(&self) -> Option<String> {
         let inspect = Command::Inspect {
             resource: resource(),
@@ -347,6 +339,25 @@ macro_rules! node_conformance {
             names::hostile_names_are_kept_apart_and_told_back_unchanged
             names::the_longest_names_fit
             names::owners_of_any_shape_share_and_undo
+            queue::the_first_in_line_is_granted_and_others_are_told_their_place
+            queue::a_grant_leaves_the_ticket_and_only_leaving_lets_the_next_one_pass
+            queue::the_first_in_line_is_answered_as_any_acquire
+            queue::a_ticket_not_above_the_floor_is_refused_also_when_the_line_is_gone
+            queue::a_ticket_beyond_any_lease_is_ahead
+            queue::a_missing_ticket_floor_counts_as_that_of_a_day_ago
+            queue::a_proposal_that_comes_twice_is_accepted_and_a_late_one_is_not
+            queue::a_new_ticket_replaces_the_earlier_one_also_when_it_is_refused
+            queue::an_accepted_ticket_enters_before_those_who_came_later
+            queue::equal_tickets_have_an_order
+            queue::a_ticket_goes_unless_it_is_renewed
+            queue::a_proposal_after_leaving_is_refused
+            queue::a_full_line_refuses_new_tickets_and_takes_accepted_ones
+            queue::acquires_without_a_ticket_take_no_notice_of_the_line
+            queue::who_holds_the_lock_by_another_call_is_told_so_behind_others
+            queue::a_guarded_node_keeps_its_line_and_grants_nothing
+            queue::a_node_whose_loss_was_not_noted_takes_nobody_in_line
+            queue::tickets_that_may_be_forgotten_are_refused_after_a_loss
+            queue::leaving_is_heard_where_the_next_one_may_be_granted_the_lock
             guard::a_node_without_a_marker_votes_on_nothing
             guard::a_prepared_node_votes_on_nothing
             guard::a_guarded_node_releases_undoes_and_tells_the_holder

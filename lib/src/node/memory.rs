@@ -62,7 +62,10 @@ impl MemoryNode {
         let run_id = self.run_id(&state);
         let vote = state.register.apply(now, &run_id, command);
         drop(state);
-        if let (Command::Release { resource, .. }, Vote::Released { .. }) = (command, &vote) {
+        if let (Command::Release { resource, .. }, Vote::Released { .. })
+        | (Command::LeaveQueue { resource, .. }, Vote::LeftQueue { wakes: true }) =
+            (command, &vote)
+        {
             self.ears.tell(resource);
         }
         Reply::at(now, vote)

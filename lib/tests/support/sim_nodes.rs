@@ -304,6 +304,9 @@ impl std::fmt::Display for Told<'_> {
             Command::Acquire {
                 resource, owner, ..
             }
+            | Command::AcquireInTurn {
+                resource, owner, ..
+            }
             | Command::Extend {
                 resource, owner, ..
             }
@@ -319,11 +322,19 @@ impl std::fmt::Display for Told<'_> {
             | Command::Settle {
                 resource, owner, ..
             } => (resource.as_str(), owner.as_str()),
-            Command::Inspect { .. } | Command::Ping => return f.write_str(name),
+            Command::Stand { resource, call, .. } | Command::LeaveQueue { resource, call, .. } => {
+                return write!(f, "{name} {} {call}", resource.as_str());
+            }
+            Command::Inspect { .. } | Command::Queue { .. } | Command::Ping => {
+                return f.write_str(name);
+            }
         };
         write!(f, "{name} {resource} {owner}")?;
         match command {
             Command::Acquire {
+                lease, call, token, ..
+            }
+            | Command::AcquireInTurn {
                 lease, call, token, ..
             } => write!(f, " {lease:?} {call} {token}"),
             Command::Extend { by, .. } => write!(f, " {by:?}"),
@@ -333,7 +344,7 @@ impl std::fmt::Display for Told<'_> {
             | Command::Settle { token, .. } => {
                 write!(f, " {token}")
             }
-            Command::Inspect { .. } | Command::Ping => Ok(()),
+            _ => Ok(()),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Bench, LEASE, MAX_LEASE, Make, about};
+use super::{Bench, LEASE, MAX_LEASE, Make, about, owner, resource};
+use crate::core::command::Command;
 use crate::core::quorum::Vote;
 use crate::core::token::FencingToken;
 
@@ -11,6 +12,17 @@ fn extended(vote: &Vote) -> (Option<FencingToken>, Duration) {
     match vote {
         Vote::Extended { token, remaining } => (*token, *remaining),
         other => panic!("the owner holds it: {other:?}"),
+    }
+}
+
+impl Bench {
+    pub(super) async fn extend(&self, by: &str, time: Duration) -> Vote {
+        self.ask(Command::Extend {
+            resource: resource(),
+            owner: owner(by),
+            by: time,
+        })
+        .await
     }
 }
 

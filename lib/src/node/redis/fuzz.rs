@@ -7,7 +7,7 @@ use redis::Value;
 use super::replies::{Answer, answers, marker_state};
 use crate::core::admission::{ServerFacts, judge};
 use crate::core::attempt::{Attempt, Loss, Step, Terms};
-use crate::core::command::Command;
+use crate::core::command::{Command, Turn};
 use crate::core::marker::{DEFAULT_MAX_LEASE, Marker, MarkerState, Phase};
 use crate::core::quorum::{FaultKind, Reply, Vote};
 use crate::core::schedule::{Plan, Schedule};
@@ -85,19 +85,32 @@ fn commands(count: usize) -> Vec<Command> {
         owner: owner.clone(),
         token,
     };
+    let in_turn = Command::AcquireInTurn {
+        resource: resource.clone(),
+        owner: owner.clone(),
+        lease: Duration::from_secs(10),
+        call,
+        token,
+        turn: Turn {
+            ticket: token,
+            accepted: true,
+        },
+    };
     let extend = Command::Extend {
         resource,
         owner,
         by: Duration::from_secs(1),
     };
-    let kinds = [acquire, release, extend, Command::Ping];
+    let kinds = [acquire, release, extend, Command::Ping, in_turn];
     kinds.into_iter().cycle().take(count).collect()
 }
 
 /// What an answer says in one word.
 fn word<'a>(item: &'a Value, command: &Command) -> Option<&'a [u8]> {
     let items = match (item, command) {
-        (Value::Int(1), Command::Acquire { .. }) => return Some(b"granted"),
+        (Value::Int(1), Command::Acquire { .. } | Command::AcquireInTurn { .. }) => {
+            return Some(b"granted");
+        }
         (Value::Int(1), Command::Release { .. }) => return Some(b"released"),
         (Value::Array(items), _) => items,
         _ => return None,
@@ -131,7 +144,10 @@ fn check_answers(value: &Value) {
 }
 
 fn check_answer(item: &Value, command: &Command, (reply, judge): &Answer) {
-    if matches!(command, Command::Acquire { .. }) {
+    if matches!(
+        command,
+        Command::Acquire { .. } | Command::AcquireInTurn { .. }
+    ) {
         check_attempt(reply);
     }
     let found = word(item, command);
@@ -165,6 +181,7 @@ fn write(vote: &Vote) -> Value {
     let token = |token: &Option<FencingToken>| token.as_ref().map_or(Value::Int(0), number);
     let whole = |left: &Duration| Value::Int(int(left.as_millis()));
     let millis = |left: &Option<Duration>| left.as_ref().map_or(Value::Int(-1), whole);
+    let count = |count: u32| Value::Int(i64::from(count));
     let flag = |flag: &bool| Value::Int(i64::from(*flag));
     let (word, rest) = match vote {
         Vote::Granted => return Value::Int(1),
@@ -199,6 +216,11 @@ fn write(vote: &Vote) -> Value {
             let owner = Value::BulkString(owner.as_bytes().to_vec());
             ("holder", vec![owner, millis(remaining), token(of)])
         }
+        Vote::Queued { position, length } => ("queued", vec![count(*position), count(*length)]),
+        Vote::TicketStale { floor } => ("ticket-stale", vec![number(floor)]),
+        Vote::QueueFull { length } => ("queue-full", vec![count(*length)]),
+        Vote::LeftQueue { wakes } => ("left-queue", vec![flag(wakes)]),
+        Vote::Queue { length } => ("queue", vec![count(*length)]),
         Vote::Pong => ("pong", vec![]),
         Vote::Failed(fault) => panic!("{fault:?} is no word of a script"),
     };

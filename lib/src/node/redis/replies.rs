@@ -44,7 +44,7 @@ fn unreadable() -> Answer {
 fn answer(value: Value, time: Option<WallTime>, command: &Command) -> Option<Answer> {
     let items = match (value, command) {
         // The answers that are given most often, in their shortest form.
-        (Value::Int(1), Command::Acquire { .. }) => {
+        (Value::Int(1), Command::Acquire { .. } | Command::AcquireInTurn { .. }) => {
             let vote = Vote::Granted;
             return Some((Reply { time, vote }, false));
         }
@@ -63,6 +63,7 @@ fn answer(value: Value, time: Option<WallTime>, command: &Command) -> Option<Ans
     let argument = |index: usize| items.get(1 + index).and_then(number);
     let token = |index| argument(index).map(FencingToken::new);
     let granted = |index| token(index).filter(|token| *token > FencingToken::ZERO);
+    let count = |index| argument(index).and_then(|count| u32::try_from(count).ok());
     let millis = |index| argument(index).map(Duration::from_millis);
     let mut judge = false;
     let vote = match text(items.first()?)? {
@@ -98,6 +99,16 @@ fn answer(value: Value, time: Option<WallTime>, command: &Command) -> Option<Ans
             remaining: millis(1),
             token: granted(2),
         },
+        "queued" => Vote::Queued {
+            position: count(0)?,
+            length: count(1)?,
+        },
+        "ticket-stale" => Vote::TicketStale { floor: token(0)? },
+        "queue-full" => Vote::QueueFull { length: count(0)? },
+        "left-queue" => Vote::LeftQueue {
+            wakes: argument(0)? == 1,
+        },
+        "queue" => Vote::Queue { length: count(0)? },
         "pong" => Vote::Pong,
         "guarded" => Vote::Guarded {
             remaining: argument(0).map(Duration::from_micros),

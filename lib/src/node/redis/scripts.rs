@@ -2,13 +2,15 @@
 
 use redis::{Cmd, RedisWrite, Value};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use crate::core::clocks::{Baseline, ClockStep};
-use crate::core::command::Command;
+use crate::core::command::{Command, Turn};
 use crate::core::marker::{ClusterInfo, FLOOR_RETENTION, FLOOR_SLACK, MarkerCommand};
+use crate::core::queue::{MAX_QUEUE, TICKET_LIFE};
 use crate::core::time::{WallTime, millis_ceil};
 use crate::core::token::FencingToken;
-use crate::core::types::{OwnerId, Resource};
+use crate::core::types::{CallId, OwnerId, Resource};
 
 /// The key of a node's marker; no resource can have it, for its `~`.
 const MARKER_KEY: &str = "everlock~marker";
@@ -28,7 +30,10 @@ struct Script {
 
 impl Script {
     fn of(parts: &[&str]) -> Self {
-        let code = parts.join("\n");
+        let code = parts
+            .join("\n")
+            .replace("MAX_QUEUE", &MAX_QUEUE.to_string())
+            .replace("TICKET_LIFE", &TICKET_LIFE.as_micros().to_string());
         let hash = redis::Script::new(&code).get_hash().to_owned();
         Self { code, hash }
     }
@@ -54,6 +59,9 @@ macro_rules! scripts {
 scripts! {
     LOCKS = "gate.lua" "locks.lua";
     EXTEND = "gate.lua" "extend.lua";
+    TURN = "gate.lua" "stand.lua" "locks.lua";
+    LEAVE_QUEUE = "leave_queue.lua";
+    QUEUE = "queue.lua";
     PING = "gate.lua" "ping.lua";
     UNDO = "undo.lua" "raise_floor.lua";
     SETTLE = "settle.lua" "raise_floor.lua";
@@ -113,6 +121,46 @@ pub(super) fn call(commands: &[&Command], run_id: &str) -> Cmd {
                 .arg(resource.fence_key().to_string());
             cmd
         }
+        Command::AcquireInTurn {
+            resource,
+            owner,
+            lease,
+            call,
+            token,
+            turn,
+        } => {
+            let mut cmd = in_line(resource, run_id);
+            acquire(&mut cmd, owner, *lease, *call, *token);
+            stand(&mut cmd, *call, *turn);
+            cmd
+        }
+        Command::Stand {
+            resource,
+            call,
+            turn,
+        } => {
+            let mut cmd = in_line(resource, run_id);
+            stand(&mut cmd, *call, *turn);
+            cmd
+        }
+        Command::LeaveQueue {
+            resource,
+            call,
+            ticket,
+        } => {
+            let mut cmd = evalsha(&LEAVE_QUEUE, 5);
+            cmd.arg(MARKER_KEY).arg(resource.as_str());
+            line(&mut cmd, resource);
+            cmd.arg(call.to_string())
+                .arg(digits(*ticket))
+                .arg(fence_expiry(*ticket));
+            cmd
+        }
+        Command::Queue { resource } => {
+            let mut cmd = evalsha(&QUEUE, 1);
+            cmd.arg(resource.beats_key().to_string());
+            cmd
+        }
         Command::Ping => {
             let mut cmd = evalsha(&PING, 2);
             cmd.arg(GATE_KEY).arg(MARKER_KEY).arg(run_id);
@@ -142,12 +190,7 @@ fn locks(commands: &[&Command], run_id: &str) -> Cmd {
                 token,
                 ..
             } => {
-                let (token, id, attempt) = (token.as_u64(), owner.as_str(), call.attempt());
-                cmd.arg("a").arg(millis_ceil(*lease)).arg(id);
-                let length = id.len();
-                cmd.write_arg_fmt(format_args!(
-                    "{token:016} {token:016} {length:03} {id} {call}:{attempt}"
-                ));
+                acquire(&mut cmd, owner, *lease, *call, *token);
             }
             Command::Release { owner, token, .. } | Command::PassOn { owner, token, .. } => {
                 let silent = matches!(command, Command::PassOn { .. });
@@ -159,6 +202,45 @@ fn locks(commands: &[&Command], run_id: &str) -> Cmd {
         }
     }
     cmd
+}
+
+/// One acquire, as the rules of locks have it.
+fn acquire(cmd: &mut Cmd, owner: &OwnerId, lease: Duration, call: CallId, token: FencingToken) {
+    let (token, id, attempt) = (token.as_u64(), owner.as_str(), call.attempt());
+    cmd.arg("a").arg(millis_ceil(lease)).arg(id);
+    let length = id.len();
+    cmd.write_arg_fmt(format_args!(
+        "{token:016} {token:016} {length:03} {id} {call}:{attempt}"
+    ));
+}
+
+/// The head of a call about a place in line.
+fn in_line(resource: &Resource, run_id: &str) -> Cmd {
+    let mut cmd = evalsha(&TURN, 7);
+    cmd.arg(GATE_KEY).arg(MARKER_KEY).arg(resource.as_str());
+    cmd.write_arg_fmt(resource.fence_key());
+    line(&mut cmd, resource);
+    cmd.arg(run_id);
+    cmd
+}
+
+/// The keys of a resource's line.
+fn line(cmd: &mut Cmd, resource: &Resource) {
+    cmd.write_arg_fmt(resource.queue_key());
+    cmd.write_arg_fmt(resource.beats_key());
+    cmd.write_arg_fmt(resource.ticket_key());
+}
+
+fn stand(cmd: &mut Cmd, call: CallId, turn: Turn) {
+    let known = if turn.accepted {
+        "accepted"
+    } else {
+        "proposed"
+    };
+    cmd.write_arg_fmt(call);
+    cmd.arg(digits(turn.ticket))
+        .arg(known)
+        .arg(fence_expiry(turn.ticket));
 }
 
 fn evalsha(script: &Script, keys: usize) -> Cmd {

@@ -4,7 +4,8 @@
 -- ARGV[1]  the run id of the server at the other end of this connection
 -- Gives  seen (the keys' values), now (microseconds), max_lease (milliseconds),
 -- floor_base (microseconds: the floor of a resource that has none), and barred:
--- the answer that a node gives which may not vote, nil if it may.
+-- the answer that a node gives which may not vote, nil if it may. A node whose
+-- guard runs has its bounds all the same. last_lock is the last of the locks' keys.
 --
 -- Every script replies with an array: the node's clock in microseconds, or 0
 -- where it was not asked for, and an answer for each command. An answer is an
@@ -16,6 +17,7 @@ local now = clock[1] * 1000000 + clock[2]
 local seen = redis.call('MGET', unpack(KEYS))
 local gate = seen[1]
 local max_lease, floor_base, barred
+local last_lock = #KEYS
 
 -- The gate: run id, high-water mark (16 digits), floor base (16 digits), maximum
 -- lease. A clock clearly behind the mark stepped back: then the marker judges.
@@ -43,6 +45,7 @@ else
       barred = {'wild-guard'}
     elseif voting_from > now then
       barred = {'guarded', voting_from - now}
+      floor_base = math.max(floor_base, math.max(high_water, now) - 86400000000)
     else
       -- Floors are kept for a day after their tokens: an absent one was below that.
       high_water = math.max(high_water, now)

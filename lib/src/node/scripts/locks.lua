@@ -20,9 +20,9 @@
 local sub = string.sub
 local kept = max_lease and string.format('%.0f', max_lease + 86402000)
 local answers, gone, free, releases = {now}, {}, {}, {}
-local key, arg, last = 3, 2, #KEYS
+local key, arg = 3, 2
 
-while key < last do
+while key < last_lock do
   local holder, fence = seen[key], seen[key + 1]
   local answer
   -- Whether who was granted the lock last is who holds it now.
