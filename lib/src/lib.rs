@@ -46,6 +46,8 @@ pub mod protocol {
     pub use crate::core::queue::{MAX_QUEUE, TICKET_LIFE};
     pub use crate::core::register::Register;
     pub use crate::core::renewal::{RenewStep, Renewal, RenewalPlan, Renewed};
+    #[cfg(feature = "test-util")]
+    pub use crate::core::safeguards::{Safeguard, SwitchedOff};
     pub use crate::core::schedule::{Next, Plan, Schedule};
     pub use crate::core::time::{median, millis_ceil};
     pub use crate::core::token::TokenClock;

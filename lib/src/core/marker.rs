@@ -10,6 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::clocks::{Baseline, ClockRecord, ClockStep};
+use super::safeguards::Safeguard;
 use super::time::WallTime;
 
 /// What all nodes and clients of one cluster agree upon.
@@ -345,12 +346,13 @@ fn guarded(
     // A later witness never prolongs a guard, and none is longer than any lease:
     // a voting-from beyond that comes from a clock that was wild.
     let longest = now.plus(cluster.max_lease);
+    let wait = if Safeguard::RestartGuard.is_on() {
+        cluster.max_lease
+    } else {
+        Duration::ZERO
+    };
     let standing = marker.map_or(WallTime::default(), |present| present.voting_from);
-    let from = loss
-        .min(now)
-        .plus(cluster.max_lease)
-        .max(standing)
-        .min(longest);
+    let from = loss.min(now).plus(wait).max(standing).min(longest);
     Marker {
         cluster,
         phase: Phase::Active,

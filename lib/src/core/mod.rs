@@ -18,6 +18,7 @@ pub(crate) mod queue;
 pub(crate) mod quorum;
 pub(crate) mod register;
 pub(crate) mod renewal;
+pub(crate) mod safeguards;
 pub(crate) mod schedule;
 pub(crate) mod shares;
 pub(crate) mod shelf;

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use super::quorum::{Vote, majority};
+use super::safeguards::Safeguard;
 use super::token::FencingToken;
 
 /// How a release ended.
@@ -74,7 +75,7 @@ impl Counts {
 
     fn final_release(self) -> ReleaseOutcome {
         let quorum = majority(self.nodes());
-        if self.unknown >= quorum {
+        if self.unknown >= quorum && Safeguard::ReleaseCountsUnknown.is_on() {
             ReleaseOutcome::Unavailable
         } else if self.done >= 1 && self.done + self.unknown >= quorum {
             ReleaseOutcome::Released

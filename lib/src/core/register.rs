@@ -15,6 +15,7 @@ use super::command::Command;
 use super::marker::{self, FLOOR_RETENTION, FLOOR_SLACK, HIGH_WATER_STEP, Marker, MarkerCommand};
 use super::queue::Queues;
 use super::quorum::{Fault, FaultKind, Vote};
+use super::safeguards::Safeguard;
 use super::shares::Shares;
 use super::shelf::{Grant, Shelf};
 use super::time::WallTime;
@@ -102,7 +103,12 @@ impl Register {
                 token,
             } => {
                 let deleted = self.leave(resource, owner, *call);
-                self.let_go(now, resource, *token, deleted);
+                if deleted {
+                    self.shelf.remove_lock(resource);
+                }
+                if Safeguard::UndoLiftsFloor.is_on() {
+                    self.lift_floor(now, resource, *token);
+                }
                 Vote::Undone { deleted }
             }
             Command::Settle {
@@ -119,7 +125,10 @@ impl Register {
                     && self
                         .grant_of(resource, owner)
                         .is_none_or(|g| g.token <= *token);
-                self.let_go(now, resource, *token, deleted);
+                if deleted {
+                    self.shelf.remove_lock(resource);
+                }
+                self.lift_floor(now, resource, *token);
                 Vote::Settled { deleted }
             }
             Command::Inspect { resource } => self.inspect(now, resource),
@@ -155,7 +164,7 @@ impl Register {
             return self.held(now, key);
         }
         let floor = self.floor(key, now);
-        if token <= floor {
+        if token <= floor && Safeguard::FloorTest.is_on() {
             return Vote::Stale { floor };
         }
         if token.as_u64() > now.plus(max_lease).as_micros() {
@@ -282,11 +291,8 @@ impl Register {
             })
     }
 
-    /// Undo and settle: deletes the lock if it is the one meant, and refuses what comes late.
-    fn let_go(&mut self, now: WallTime, key: &Resource, token: FencingToken, delete: bool) {
-        if delete {
-            self.shelf.remove_lock(key);
-        }
+    /// Undo and settle: what comes late is refused.
+    fn lift_floor(&mut self, now: WallTime, key: &Resource, token: FencingToken) {
         // A floor beyond what any lease may reach would refuse the resource for ever.
         if self.marker.is_some() && token.as_u64() <= now.plus(self.max_lease()).as_micros() {
             let kept = self

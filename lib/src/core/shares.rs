@@ -7,6 +7,7 @@
 //! Invariant: no undo takes a lock that another call, or a later attempt of the
 //! same call, was told it holds.
 
+use super::safeguards::Safeguard;
 use super::types::CallId;
 
 /// Calls beyond this many pin the grant.
@@ -52,9 +53,15 @@ impl Shares {
     /// Takes back the call's share, unless a later attempt renewed it. Whether
     /// that was the last one.
     pub(crate) fn leave(&mut self, call: CallId) -> bool {
+        if !Safeguard::Shares.is_on() {
+            return true;
+        }
         let Self::Of(shares) = self else { return false };
         let before = shares.len();
-        shares.retain(|share| !share.is_call_of(call) || share.attempt() > call.attempt());
+        let renewed = |share: &CallId| {
+            share.attempt() > call.attempt() && Safeguard::UndoOfOneAttempt.is_on()
+        };
+        shares.retain(|share| !share.is_call_of(call) || renewed(share));
         before > 0 && shares.is_empty()
     }
 }

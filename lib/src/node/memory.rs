@@ -29,26 +29,29 @@ pub struct MemoryNode {
 struct State {
     register: Register,
     run: u64,
+    run_id: String,
+}
+
+fn run_id(id: &NodeId, run: u64) -> String {
+    format!("{id}-run-{run}")
 }
 
 impl MemoryNode {
     /// A new node, not initialised, that goes by `clock`'s wall clock.
     #[must_use]
     pub fn new(name: &str, clock: Arc<dyn Clock>) -> Self {
+        let id = NodeId::new(name);
         let state = State {
             register: Register::default(),
             run: 0,
+            run_id: run_id(&id, 0),
         };
         Self {
-            id: NodeId::new(name),
+            id,
             clock,
             state: Mutex::new(state),
             ears: Arc::default(),
         }
-    }
-
-    fn run_id(&self, state: &State) -> String {
-        format!("{}-run-{}", self.id, state.run)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -59,8 +62,10 @@ impl MemoryNode {
     pub fn apply(&self, command: &Command) -> Reply {
         let now = self.clock.wall();
         let mut state = self.lock();
-        let run_id = self.run_id(&state);
-        let vote = state.register.apply(now, &run_id, command);
+        let State {
+            register, run_id, ..
+        } = &mut *state;
+        let vote = register.apply(now, run_id, command);
         drop(state);
         if let (Command::Release { resource, .. }, Vote::Released { .. })
         | (Command::LeaveQueue { resource, .. }, Vote::LeftQueue { wakes: true }) =
@@ -73,11 +78,22 @@ impl MemoryNode {
 
     /// Restarts the node, with or without what it knew.
     pub fn restart(&self, keep_data: bool) {
+        let kept = keep_data.then(|| self.snapshot());
+        self.restart_from(kept.unwrap_or_default());
+    }
+
+    /// What the node knows now, as a server writes it to its disk.
+    #[must_use]
+    pub fn snapshot(&self) -> Register {
+        self.lock().register.clone()
+    }
+
+    /// Restarts the node with what it knew at some time.
+    pub fn restart_from(&self, snapshot: Register) {
         let mut state = self.lock();
         state.run += 1;
-        if !keep_data {
-            state.register = Register::default();
-        }
+        state.run_id = run_id(&self.id, state.run);
+        state.register = snapshot;
     }
 
     /// Who holds the resource on this node.
@@ -99,7 +115,7 @@ impl MemoryNode {
     fn mark_now(&self, command: MarkerCommand) -> MarkerState {
         let now = self.clock.wall();
         let mut state = self.lock();
-        let run_id = self.run_id(&state);
+        let run_id = state.run_id.clone();
         let marker = state.register.mark(now, &run_id, command);
         MarkerState {
             time: now,
@@ -110,7 +126,7 @@ impl MemoryNode {
 
     fn facts_now(&self) -> ServerFacts {
         ServerFacts {
-            run_id: self.run_id(&self.lock()),
+            run_id: self.lock().run_id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             product: "memory".to_owned(),
             eviction: Some("noeviction".to_owned()),

@@ -17,6 +17,8 @@ mod parcels;
 mod replies;
 mod scripts;
 mod service;
+#[cfg(feature = "test-util")]
+pub mod streams;
 
 use std::fmt;
 use std::future::Future;
@@ -65,6 +67,14 @@ impl RedisNode {
     /// The node that this pool connects to.
     pub(crate) fn from_pool(name: &str, pool: Pool, seat: Seat) -> Self {
         let dialer = Dialer::from_pool(pool, &seat);
+        Self::start(NodeId::new(name), dialer, seat, None)
+    }
+
+    /// The server at the other end of these streams.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn over(name: &str, connector: streams::Connector, seat: Seat) -> Self {
+        let dialer = Dialer::over(connector, &seat);
+        // They can't listen, as an application's own pool can't.
         Self::start(NodeId::new(name), dialer, seat, None)
     }
 

@@ -48,6 +48,8 @@ enum Opening {
 enum Source {
     Url(String),
     Pool(String, deadpool_redis::Pool),
+    #[cfg(feature = "test-util")]
+    Streams(String, crate::node::redis::streams::Connector),
     Ready(Arc<dyn Node>),
     Memory(usize),
 }
@@ -87,6 +89,17 @@ impl RedlockBuilder {
     /// from the pool for good, and another each time that one breaks.
     pub fn node_pool(mut self, name: impl Into<String>, pool: deadpool_redis::Pool) -> Self {
         self.sources.push(Source::Pool(name.into(), pool));
+        self
+    }
+
+    /// Adds a Redis node that is connected to over a test's own streams.
+    #[cfg(feature = "test-util")]
+    pub fn node_streams(
+        mut self,
+        name: impl Into<String>,
+        connector: crate::node::redis::streams::Connector,
+    ) -> Self {
+        self.sources.push(Source::Streams(name.into(), connector));
         self
     }
 
@@ -282,6 +295,11 @@ impl RedlockBuilder {
                 }
                 Source::Pool(name, pool) => {
                     nodes.push(Arc::new(RedisNode::from_pool(name, pool.clone(), seat())));
+                }
+                #[cfg(feature = "test-util")]
+                Source::Streams(name, connector) => {
+                    let node = RedisNode::over(name, Arc::clone(connector), seat());
+                    nodes.push(Arc::new(node));
                 }
                 Source::Ready(node) => nodes.push(Arc::clone(node)),
                 Source::Memory(count) => {

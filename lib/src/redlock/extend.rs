@@ -10,6 +10,7 @@ use crate::core::answers::Answers;
 use crate::core::command::Command;
 use crate::core::outcome::{Counts, ExtendOutcome, Grantees};
 use crate::core::quorum::{Fault, FaultKind, Reply, Vote};
+use crate::core::safeguards::Safeguard;
 use crate::core::token::FencingToken;
 use crate::entropy;
 use crate::error::{ConfigError, Error};
@@ -211,12 +212,18 @@ impl Inner {
         if lease.is_zero() {
             return;
         }
+        // A floor that was lifted by a release refuses the confirmed token, and no fresh one.
+        let token = if Safeguard::RepairFloorTest.is_on() {
+            confirmed.token
+        } else {
+            self.propose(None)
+        };
         let command = Command::Acquire {
             resource: held.resource.clone(),
             owner: held.owner.clone(),
             lease: lease.min(self.max_lease()),
             call: entropy::call_id(&*self.entropy),
-            token: confirmed.token,
+            token,
         };
         let not_after = self.clock.now() + self.settings.node_timeout;
         // Nobody waits: the next extension tries again if this one is lost.

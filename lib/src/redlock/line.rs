@@ -14,7 +14,7 @@
 //! head that leaves without the lock has the next one try at once.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -42,7 +42,8 @@ pub(super) struct Lines {
     count: AtomicUsize,
     releases: [AtomicU64; STRIPES],
     pub(super) lingering: Lingering,
-    hashing: RandomState,
+    /// The same in every process, so that what happens can be replayed.
+    hashing: BuildHasherDefault<DefaultHasher>,
 }
 
 #[derive(Default)]
@@ -97,7 +98,7 @@ impl Lines {
             count: AtomicUsize::new(0),
             releases: [const { AtomicU64::new(0) }; STRIPES],
             lingering: Lingering::default(),
-            hashing: RandomState::new(),
+            hashing: BuildHasherDefault::default(),
         }
     }
 

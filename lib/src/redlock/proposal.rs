@@ -13,6 +13,7 @@ use crate::clock::Moment;
 use crate::core::attempt::{Attempt, Loss, Step, Terms, Won};
 use crate::core::command::Command;
 use crate::core::quorum::Vote;
+use crate::core::safeguards::Safeguard;
 use crate::core::token::FencingToken;
 use crate::core::types::{CallId, OwnerId, Resource};
 use crate::node::{Ballot, BallotReader};
@@ -166,6 +167,9 @@ impl Proposal {
     }
 
     fn undo(&self, node: usize) {
+        if !Safeguard::Undo.is_on() {
+            return;
+        }
         let command = Command::Undo {
             resource: self.resource.clone(),
             owner: self.owner.clone(),

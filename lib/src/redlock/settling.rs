@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Holding, Inner};
 use crate::core::quorum::Vote;
+use crate::core::safeguards::Safeguard;
 use crate::core::token::FencingToken;
 
 pub(super) struct Settling {
@@ -79,7 +80,7 @@ impl Settling {
             let Some(token) = ended.or(failed.then_some(self.asked)) else {
                 continue;
             };
-            if answer.over.max(answer.settled) < Some(token) {
+            if answer.over.max(answer.settled) < Some(token) && Safeguard::Settle.is_on() {
                 answer.settled = Some(token);
                 self.inner.settle(node, &self.held, token);
             }

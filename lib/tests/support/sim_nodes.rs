@@ -7,18 +7,19 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use everlock::clock::{Clock, Moment, WallTime};
-use everlock::node::faulty::FaultyNode;
 use everlock::node::memory::MemoryNode;
-use everlock::node::{Ballot, Judged, Node, NodeFuture, ReplySlot};
-use everlock::protocol::{ClusterInfo, Command, MarkerCommand, MarkerState, ServerFacts};
-use everlock::{NodeId, Vote};
+use everlock::node::{Ear, Judged, Listening, Node, NodeFuture, ReplySlot};
+use everlock::protocol::{
+    Admission, ClusterInfo, Command, MarkerCommand, MarkerState, Register, ServerFacts, judge,
+};
+use everlock::{FencingToken, NodeId, Resource, Vote};
 
-use super::sim::{Dice, Notes, Without, ms};
+use super::sim::{Dice, Notes, ms};
 
 const EPOCH: u64 = 1_800_000_000_000_000;
 const MILLION: i128 = 1_000_000;
@@ -34,17 +35,33 @@ pub(crate) struct SimClock {
 }
 
 impl SimClock {
+    pub(crate) fn of_node(notes: &Notes, dice: &Dice) -> Self {
+        Self::new(notes, dice, 300_000, None)
+    }
+
+    pub(crate) fn of_client(notes: &Notes, dice: &Dice) -> Self {
+        let between = Dice::new(dice.below(u64::MAX), 3);
+        Self::new(notes, dice, 1_000_000, Some(between))
+    }
+
     /// Its wall clock may be `skew` microseconds wrong, either way.
-    pub(crate) fn new(notes: &Notes, dice: &Dice, skew: u64) -> Self {
+    fn new(notes: &Notes, dice: &Dice, skew: u64, between: Option<Dice>) -> Self {
         let either_way = |most: u64| {
             let drawn = i64::try_from(dice.below(2 * most + 1)).unwrap();
             drawn - i64::try_from(most).unwrap()
         };
+        let most = notes.terms.drift;
+        // The bound itself often, since that is where a margin that is too small shows.
+        let rate = match dice.below(4) {
+            0 => i64::try_from(most).unwrap(),
+            1 => -i64::try_from(most).unwrap(),
+            _ => either_way(most),
+        };
         Self {
             origin: notes.origin,
-            rate: i128::from(either_way(notes.terms.drift)),
+            rate: i128::from(rate),
             offset: AtomicI64::new(either_way(skew)),
-            between: (skew > 0).then(|| Dice::new(dice.below(u64::MAX), 3)),
+            between,
         }
     }
 
@@ -91,17 +108,21 @@ pub(crate) struct SimNode {
     pub(crate) notes: Arc<Notes>,
     dice: Dice,
     cluster: OnceLock<ClusterInfo>,
-    started: Mutex<tokio::time::Instant>,
+    /// When the server started, in true microseconds.
+    started: AtomicU64,
+    /// Each grant, and its true time.
+    granted: Mutex<Vec<(FencingToken, u64)>>,
     judging: AtomicBool,
+    /// Whether it may hold again what was let go: it forgot that, or refused the
+    /// floor of an undo for its token, which lay too far ahead of a clock set back.
+    pub(crate) unreliable: AtomicBool,
     this: Weak<Self>,
 }
 
 impl SimNode {
     pub(crate) fn new(number: usize, seed: u64, notes: &Arc<Notes>) -> Arc<Self> {
         let dice = Dice::new(seed, 300 + number as u64);
-        let mut clock = SimClock::new(notes, &dice, 300_000);
-        clock.between = None;
-        let clock = Arc::new(clock);
+        let clock = Arc::new(SimClock::of_node(notes, &dice));
         let memory = MemoryNode::new(&format!("node-{number}"), clock.clone());
         Arc::new_cyclic(|this| Self {
             memory,
@@ -110,8 +131,10 @@ impl SimNode {
             notes: Arc::clone(notes),
             dice,
             cluster: OnceLock::new(),
-            started: Mutex::new(notes.origin),
+            started: AtomicU64::new(0),
+            granted: Mutex::default(),
             judging: AtomicBool::new(false),
+            unreliable: AtomicBool::new(false),
             this: this.clone(),
         })
     }
@@ -120,13 +143,22 @@ impl SimNode {
         let _ = self.cluster.set(cluster);
     }
 
-    pub(crate) fn restart(&self, keep_data: bool) {
-        self.notes.trace(format_args!(
-            "node {} restarts, data kept: {keep_data}",
-            self.number
-        ));
-        *self.started.lock().unwrap() = tokio::time::Instant::now();
-        self.memory.restart(keep_data);
+    /// A new run of the server begins with this on its disk.
+    pub(crate) fn restart_from(&self, snapshot: Register) {
+        self.started.store(self.notes.now(), Ordering::Relaxed);
+        self.memory.restart_from(snapshot);
+    }
+
+    /// Whether the owner has held the resource under this token since before `since`,
+    /// and the server has run as long.
+    pub(crate) fn has_held(&self, resource: &Resource, token: FencingToken, since: u64) -> bool {
+        let reply = self.memory.apply(&Command::Inspect {
+            resource: resource.clone(),
+        });
+        let same = matches!(reply.vote, Vote::Holder { token: of, .. } if of == Some(token));
+        let granted = self.granted.lock().unwrap();
+        let before = granted.iter().any(|(of, at)| *of == token && *at < since);
+        same && before && self.started.load(Ordering::Relaxed) < since
     }
 
     /// Some client's connection judges the server soon.
@@ -145,34 +177,27 @@ impl SimNode {
         });
     }
 
-    async fn be_judged(&self) {
-        let Some(cluster) = self.cluster.get().cloned() else {
-            return;
-        };
-        self.notes.count("guarded");
-        self.notes
-            .trace(format_args!("node {} is judged", self.number));
-        if self.notes.terms.without == Without::RestartGuard {
-            let nonce = "again".to_owned();
-            let durable = false;
-            let prepare = MarkerCommand::Prepare {
-                cluster,
-                nonce: nonce.clone(),
-                durable,
-            };
-            self.memory.restart(false);
-            for command in [prepare, MarkerCommand::Activate { nonce }] {
-                self.memory.mark(command).await.unwrap();
+    /// As each connection to a server does: by the rules of `admission`.
+    async fn be_judged(&self) -> Judged {
+        let state = self.memory.mark(MarkerCommand::Read).await.unwrap();
+        let facts = self.facts().await.unwrap();
+        match judge(&facts, &state, self.cluster.get(), self.notes.terms.nodes) {
+            Admission::Serve(cluster) => Judged::Serving(cluster),
+            Admission::Guard(cluster) => {
+                self.notes.count("guarded");
+                self.notes
+                    .trace(format_args!("node {} is guarded", self.number));
+                let guard = MarkerCommand::Guard {
+                    cluster: cluster.clone(),
+                    started: facts.started(state.time),
+                    durable: facts.survives_restart(),
+                };
+                self.memory.mark(guard).await.unwrap();
+                Judged::Serving(cluster)
             }
-            return;
+            Admission::Uninitialised => Judged::Uninitialised,
+            Admission::Refuse(problem) => Judged::Refused(problem),
         }
-        let uptime = self.started.lock().unwrap().elapsed();
-        let guard = MarkerCommand::Guard {
-            cluster,
-            started: Some(self.clock.wall().minus(uptime)),
-            durable: false,
-        };
-        self.memory.mark(guard).await.unwrap();
     }
 }
 
@@ -188,11 +213,6 @@ impl Node for SimNode {
     }
 
     fn submit(&self, command: Command, _not_after: Moment, slot: ReplySlot) {
-        let undo = matches!(command, Command::Undo { .. } | Command::Settle { .. });
-        if undo && self.notes.terms.without == Without::Undo {
-            slot.reply(self.memory.apply(&Command::Ping));
-            return;
-        }
         let reply = self.memory.apply(&command);
         self.notes.trace(format_args!(
             "node {} {} => {:?}",
@@ -200,97 +220,60 @@ impl Node for SimNode {
             Told(&command),
             reply.vote
         ));
-        match reply.vote {
-            Vote::Guarded { remaining: None } => self.wants_judgement(),
-            Vote::Stale { .. } => self.notes.count("stale"),
-            Vote::Ahead => self.notes.count("ahead"),
-            Vote::Again { .. } => self.notes.count("again"),
-            Vote::Undone { deleted: true } => self.notes.count("undone"),
-            Vote::Settled { deleted: true } => self.notes.count("settled"),
-            Vote::Newer { .. } => self.notes.count("newer"),
+        match (&command, &reply.vote) {
+            (_, Vote::Guarded { remaining: None }) => self.wants_judgement(),
+            (Command::Acquire { token, .. }, Vote::Granted) => {
+                self.granted
+                    .lock()
+                    .unwrap()
+                    .push((*token, self.notes.now()));
+            }
+            (_, Vote::Stale { .. }) => self.notes.count("stale"),
+            (_, Vote::Ahead) => self.notes.count("ahead"),
+            (_, Vote::Again { .. }) => self.notes.count("again"),
+            (_, Vote::Undone { deleted: true }) => self.notes.count("undone"),
+            (_, Vote::Settled { deleted: true }) => self.notes.count("settled"),
+            (_, Vote::Newer { .. }) => self.notes.count("newer"),
             _ => {}
         }
         slot.reply(reply);
     }
 
     fn mark(&self, command: MarkerCommand) -> NodeFuture<'_, MarkerState> {
-        self.memory.mark(command)
-    }
-
-    fn facts(&self) -> NodeFuture<'_, ServerFacts> {
-        self.memory.facts()
-    }
-
-    fn last_judged(&self) -> Option<Judged> {
-        self.memory.last_judged()
-    }
-
-    fn judge(&self) -> Pin<Box<dyn Future<Output = Judged> + Send + '_>> {
-        self.memory.judge()
-    }
-}
-
-/// The way to a node, on which what a client's background work hears of failures
-/// comes last in its instant.
-///
-/// That work draws lots where it is told two things at once; told in turn, it
-/// does the same every time.
-#[derive(Debug)]
-pub(crate) struct InTurn(pub(crate) Arc<FaultyNode>);
-
-/// Whatever else happens in an instant has happened after so many turns.
-const TURNS: u32 = 20;
-
-fn last_of_its_instant(slot: ReplySlot) -> ReplySlot {
-    let runtime = tokio::runtime::Handle::current();
-    let slot = Mutex::new(Some(slot));
-    let reader = Ballot::with_late(move |_, reply| {
-        let Some(slot) = slot.lock().unwrap().take() else {
-            return;
-        };
-        if !matches!(reply.vote, Vote::Failed(_)) {
-            return slot.reply(reply);
-        }
-        runtime.spawn(async move {
-            for _ in 0..TURNS {
-                tokio::task::yield_now().await;
+        Box::pin(async move {
+            let line = command.clone();
+            let state = self.memory.mark(command).await;
+            let number = self.number;
+            if !matches!(line, MarkerCommand::Read) {
+                self.notes
+                    .trace(format_args!("node {number} marker: {line:?}"));
             }
-            slot.reply(reply);
-        });
-    });
-    // The reader goes at once, so every reply is a late one.
-    reader.slot(0)
-}
-
-impl Node for InTurn {
-    fn id(&self) -> &NodeId {
-        self.0.id()
-    }
-
-    fn submit(&self, command: Command, not_after: Moment, slot: ReplySlot) {
-        let in_background = matches!(command, Command::Undo { .. } | Command::Settle { .. });
-        let slot = if in_background {
-            last_of_its_instant(slot)
-        } else {
-            slot
-        };
-        self.0.submit(command, not_after, slot);
-    }
-
-    fn mark(&self, command: MarkerCommand) -> NodeFuture<'_, MarkerState> {
-        self.0.mark(command)
+            state
+        })
     }
 
     fn facts(&self) -> NodeFuture<'_, ServerFacts> {
-        self.0.facts()
+        Box::pin(async move {
+            let ran = self.notes.now() - self.started.load(Ordering::Relaxed);
+            let facts = self.memory.facts().await?;
+            Ok(ServerFacts {
+                uptime_secs: ran / 1_000_000,
+                durable: Some(self.notes.terms.durable),
+                ..facts
+            })
+        })
+    }
+
+    fn listen(&self, resource: &Resource, ear: Ear) -> Listening {
+        self.memory.listen(resource, ear)
     }
 
     fn last_judged(&self) -> Option<Judged> {
-        self.0.last_judged()
+        self.cluster.get().cloned().map(Judged::Serving)
     }
 
     fn judge(&self) -> Pin<Box<dyn Future<Output = Judged> + Send + '_>> {
-        self.0.judge()
+        Box::pin(self.be_judged())
     }
 }
 

@@ -6,10 +6,12 @@
 )]
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use everlock::FaultKind;
 use everlock::node::faulty::{FaultyNode, Mishap};
+use everlock::protocol::Register;
 
 use super::sim::{Dice, LATEST, ms};
 use super::sim_nodes::{SimNode, Told};
@@ -26,15 +28,56 @@ pub(crate) const MISHAPS: [&str; 7] = [
 ];
 
 /// What may happen to a node for a while.
-pub(crate) const SPELLS: [&str; 7] = [
-    "server stopped",
-    "server away",
-    "requests lost for a while",
-    "replies lost for a while",
-    "restarted",
-    "amnesia",
-    "clock jumped",
-];
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spell {
+    /// Requests are kept, and arrive when it goes on.
+    Stopped,
+    /// Nobody listens.
+    Away,
+    /// The way to it is cut, one way.
+    RequestsLost,
+    /// The way back is cut, one way.
+    RepliesLost,
+    /// A restart that keeps everything.
+    Restarted,
+    /// All is gone, the marker too: after a restart, or under a server that goes on.
+    Amnesia,
+    /// A restart from data that is up to a second old.
+    RolledBack,
+    /// The clock jumps, either way.
+    ClockJumped,
+}
+
+impl Spell {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Stopped,
+        Self::Away,
+        Self::RequestsLost,
+        Self::RepliesLost,
+        Self::Restarted,
+        Self::Amnesia,
+        Self::RolledBack,
+        Self::ClockJumped,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Stopped => "server stopped",
+            Self::Away => "server away",
+            Self::RequestsLost => "requests lost for a while",
+            Self::RepliesLost => "replies lost for a while",
+            Self::Restarted => "restarted",
+            Self::Amnesia => "amnesia",
+            Self::RolledBack => "rolled back",
+            Self::ClockJumped => "clock jumped",
+        }
+    }
+
+    /// Whether it may only strike a minority.
+    const fn is_grave(self) -> bool {
+        matches!(self, Self::Amnesia | Self::RolledBack | Self::ClockJumped)
+    }
+}
 
 fn mishap(which: usize, late: Duration) -> Mishap {
     match which {
@@ -53,8 +96,10 @@ fn usual_weather(node: &SimNode, faulty: &FaultyNode, dice: &Dice) {
     let notes = Arc::clone(&node.notes);
     let dice = Dice::new(dice.below(u64::MAX), 4);
     let number = node.number;
+    let mut last_arrival = 0;
     faulty.plan(move |command| {
         let mut at = dice.below(1_000);
+        let mut met = None;
         for (which, share) in notes.terms.odds.into_iter().enumerate() {
             if at < share {
                 // Mostly a little late, now and then very.
@@ -62,37 +107,63 @@ fn usual_weather(node: &SimNode, faulty: &FaultyNode, dice: &Dice) {
                 let mishap = mishap(which, Duration::from_micros(dice.below(longest * 1_000)));
                 notes.count(MISHAPS[which]);
                 notes.trace(format_args!("node {number} {}: {mishap:?}", Told(command)));
-                return Some(mishap);
+                met = Some(mishap);
+                break;
             }
             at -= share;
         }
         // Otherwise it takes its usual time, so that requests cross.
         let usual = notes.terms.latency;
-        (usual > 0).then(|| {
+        if met.is_none() && usual > 0 {
             let takes = Duration::from_micros(dice.below(usual * 1_000));
-            mishap(if dice.one_in(2) { 5 } else { 6 }, takes)
-        })
+            met = Some(mishap(if dice.one_in(2) { 5 } else { 6 }, takes));
+        }
+        let arrival = match met {
+            Some(Mishap::RequestDelayed(late)) => notes.now() + micros(late),
+            _ => notes.now(),
+        };
+        if arrival < last_arrival {
+            notes.count("reordered");
+        }
+        last_arrival = last_arrival.max(arrival);
+        met
     });
 }
 
+fn micros(late: Duration) -> u64 {
+    u64::try_from(late.as_micros()).unwrap()
+}
+
 /// The first moment of a spell.
-fn begin(spell: usize, node: &SimNode, faulty: &FaultyNode, dice: &Dice) {
+fn begin(spell: Spell, node: &SimNode, faulty: &FaultyNode, dice: &Dice, old: Register) {
     let away = Mishap::Refused(FaultKind::Refused);
     match spell {
-        0 => faulty.always(Mishap::Stopped),
-        1 => faulty.always(away),
-        2 => faulty.always(Mishap::RequestLost),
-        3 => faulty.always(Mishap::ReplyLost),
-        4 | 5 => {
+        Spell::Stopped => faulty.always(Mishap::Stopped),
+        Spell::Away => faulty.always(away),
+        Spell::RequestsLost => faulty.always(Mishap::RequestLost),
+        Spell::RepliesLost => faulty.always(Mishap::ReplyLost),
+        Spell::Restarted => {
+            faulty.always(away);
+            node.restart_from(node.memory.snapshot());
+        }
+        Spell::RolledBack => {
+            faulty.always(away);
+            node.unreliable.store(true, Ordering::Relaxed);
+            node.restart_from(old);
+        }
+        Spell::Amnesia => {
             // A server may be flushed without going away.
-            if spell == 4 || dice.one_in(2) {
+            if dice.one_in(2) {
                 faulty.always(away);
             }
-            node.restart(spell == 4);
+            node.restart_from(Register::default());
         }
-        _ => {
+        Spell::ClockJumped => {
             let by = i64::try_from(dice.below(20_000_000)).unwrap();
-            node.clock.jump(by - 10_000_000);
+            node.unreliable.store(true, Ordering::Relaxed);
+            let by = by - 10_000_000;
+            node.notes.trace(format_args!("its clock jumps by {by}"));
+            node.clock.jump(by);
         }
     }
 }
@@ -102,7 +173,7 @@ pub(crate) async fn weather(
     node: Arc<SimNode>,
     faulty: Arc<FaultyNode>,
     dice: Dice,
-    may_forget: bool,
+    in_minority: bool,
 ) {
     let notes = Arc::clone(&node.notes);
     usual_weather(&node, &faulty, &dice);
@@ -112,18 +183,26 @@ pub(crate) async fn weather(
     for _ in 0..3 {
         tokio::time::sleep(ms(dice.below(1_200))).await;
         let spell = notes.terms.spells[dice.index(notes.terms.spells.len())];
-        let forgets = spell >= 5;
-        if forgets && !may_forget {
+        if spell.is_grave() && !in_minority {
             continue;
         }
-        let name = SPELLS[spell];
-        notes.count(name);
-        notes.trace(format_args!("node {}: {name}", node.number));
-        begin(spell, &node, &faulty, &dice);
-        if spell != 6 {
-            tokio::time::sleep(ms(5 + dice.below(500))).await;
+        let mut old = Register::default();
+        if spell == Spell::RolledBack {
+            old = node.memory.snapshot();
+            tokio::time::sleep(ms(dice.below(1_000))).await;
         }
-        notes.trace(format_args!("node {}: {name} is over", node.number));
+        notes.count(spell.name());
+        notes.trace(format_args!("node {}: {}", node.number, spell.name()));
+        begin(spell, &node, &faulty, &dice, old);
+        if spell != Spell::ClockJumped {
+            let longest = if dice.one_in(8) { 3_000 } else { 500 };
+            tokio::time::sleep(ms(5 + dice.below(longest))).await;
+        }
+        notes.trace(format_args!(
+            "node {}: {} is over",
+            node.number,
+            spell.name()
+        ));
         usual_weather(&node, &faulty, &dice);
     }
 }

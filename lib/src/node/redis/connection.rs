@@ -28,9 +28,16 @@ const SHORTEST_SILENCE: Duration = Duration::from_secs(2);
 /// Only what is being dialled is ever in a pool of ours.
 const POOL_SIZE: usize = 2;
 
+/// Where connections come from.
+enum Source {
+    Pool(Pool),
+    #[cfg(feature = "test-util")]
+    Streams(super::streams::Connector),
+}
+
 /// Makes connections to one server.
 pub(super) struct Dialer {
-    pool: Pool,
+    source: Source,
     dial_time: Duration,
     silence: Duration,
 }
@@ -66,7 +73,7 @@ impl Dialer {
             id,
             client,
             Self {
-                pool,
+                source: Source::Pool(pool),
                 dial_time,
                 silence,
             },
@@ -77,7 +84,18 @@ impl Dialer {
     pub(super) fn from_pool(pool: Pool, seat: &Seat) -> Self {
         let (dial_time, silence) = times(seat);
         Self {
-            pool,
+            source: Source::Pool(pool),
+            dial_time,
+            silence,
+        }
+    }
+
+    /// Dials over streams that a test makes.
+    #[cfg(feature = "test-util")]
+    pub(super) fn over(connector: super::streams::Connector, seat: &Seat) -> Self {
+        let (dial_time, silence) = times(seat);
+        Self {
+            source: Source::Streams(connector),
             dial_time,
             silence,
         }
@@ -97,18 +115,26 @@ impl Dialer {
     }
 
     async fn dial_unbounded(&self) -> Result<Link, Fault> {
-        let pooled = self.pool.get().await.map_err(|error| match error {
-            PoolError::Backend(error) => faults::of_connect(&error),
-            PoolError::Timeout(_) => Fault::unsent(FaultKind::Timeout, "the pool timed out"),
-            error => Fault::unsent(FaultKind::Unreachable, error.to_string()),
-        })?;
-        let mut connection = Connection::take(pooled);
+        let mut connection = match &self.source {
+            Source::Pool(pool) => take(pool).await?,
+            #[cfg(feature = "test-util")]
+            Source::Streams(connector) => super::streams::connect(connector).await?,
+        };
         connection.set_response_timeout(self.silence);
         let facts = facts(&mut connection).await?;
         let mut link = Link { connection, facts };
         link.load_scripts().await?;
         Ok(link)
     }
+}
+
+async fn take(pool: &Pool) -> Result<MultiplexedConnection, Fault> {
+    let pooled = pool.get().await.map_err(|error| match error {
+        PoolError::Backend(error) => faults::of_connect(&error),
+        PoolError::Timeout(_) => Fault::unsent(FaultKind::Timeout, "the pool timed out"),
+        error => Fault::unsent(FaultKind::Unreachable, error.to_string()),
+    })?;
+    Ok(Connection::take(pooled))
 }
 
 fn times(seat: &Seat) -> (Duration, Duration) {

@@ -141,6 +141,7 @@ impl Driver {
         tokio::pin!(dialling);
         loop {
             tokio::select! {
+                biased;
                 dialled = &mut dialling => return Some(dialled),
                 job = self.jobs.recv() => match (job?, &self.fault) {
                     (job, Some(fault)) => {
