@@ -50,6 +50,7 @@ pub struct AcquireOptions {
     pub(crate) owner: Option<OwnerId>,
     pub(crate) max_hold: Option<Duration>,
     pub(crate) counter: Option<AttemptCounter>,
+    pub(crate) fifo: bool,
 }
 
 impl Default for AcquireOptions {
@@ -64,6 +65,7 @@ impl Default for AcquireOptions {
             owner: None,
             max_hold: None,
             counter: None,
+            fifo: false,
         }
     }
 }
@@ -131,6 +133,17 @@ impl AcquireOptions {
     #[must_use]
     pub const fn max_hold(mut self, max_hold: Duration) -> Self {
         self.max_hold = Some(max_hold);
+        self
+    }
+
+    /// Whether to wait in strict order: first in, first out, among all who ask for it, in
+    /// whatever process. Each waiter has a ticket on the nodes, renewed once a second; one
+    /// that died keeps those behind it waiting for three to four seconds. At most
+    /// [`MAX_QUEUE`](crate::protocol::MAX_QUEUE) wait for one lock. Acquires without this
+    /// may take the lock out of turn.
+    #[must_use]
+    pub const fn fifo(mut self, fifo: bool) -> Self {
+        self.fifo = fifo;
         self
     }
 

@@ -20,6 +20,16 @@ pub enum Error {
         /// What each node said to the last attempt.
         report: Report,
     },
+    /// So many stand in line for the lock already that it takes nobody more.
+    #[error("the line for the lock is full: {length} wait already")]
+    QueueFull {
+        /// Attempts made.
+        attempts: u32,
+        /// How many stand in line.
+        length: u32,
+        /// What each node said.
+        report: Report,
+    },
     /// No quorum of nodes answered in time, or may vote. As far as a quorum
     /// could be told, nothing is held; what may be left is being undone.
     #[error("no quorum of nodes answers: {report}")]
@@ -63,6 +73,7 @@ impl Error {
     pub const fn report(&self) -> Option<&Report> {
         match self {
             Self::Contended { report, .. }
+            | Self::QueueFull { report, .. }
             | Self::Unavailable { report, .. }
             | Self::NotHeld { report }
             | Self::HeldByAnother { report, .. } => Some(report),
@@ -74,7 +85,9 @@ impl Error {
     #[must_use]
     pub const fn attempts(&self) -> u32 {
         match self {
-            Self::Contended { attempts, .. } | Self::Unavailable { attempts, .. } => *attempts,
+            Self::Contended { attempts, .. }
+            | Self::QueueFull { attempts, .. }
+            | Self::Unavailable { attempts, .. } => *attempts,
             _ => 0,
         }
     }

@@ -6,6 +6,7 @@ mod chores;
 mod clockwork;
 mod extend;
 mod fanout;
+mod fifo;
 mod grant;
 mod guard;
 mod hearing;

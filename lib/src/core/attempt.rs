@@ -168,6 +168,33 @@ impl Attempt {
         }
     }
 
+    /// How many nodes are known to have the attempt's ticket in line. One that only
+    /// says that it may not vote, or that a token is too far ahead, does not count.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        let in_line = |vote: &&Vote| {
+            matches!(
+                vote,
+                Vote::Queued { .. }
+                    | Vote::Granted
+                    | Vote::Again { .. }
+                    | Vote::Held { .. }
+                    | Vote::Stale { .. }
+            )
+        };
+        self.votes().filter(in_line).count()
+    }
+
+    /// Whether the attempt is won, or what has not answered yet can't change
+    /// whether a quorum accepted its ticket.
+    #[must_use]
+    pub fn knows_whether_accepted(&self) -> bool {
+        let (quorum, accepted) = (majority(self.terms.nodes), self.accepted());
+        let pending = self.replies.iter().filter(|reply| reply.is_none()).count();
+        let won = matches!(self.verdict, Some(Step::Won(_)));
+        won || accepted >= quorum || accepted + pending < quorum
+    }
+
     /// What the nodes' clocks say it is, if a majority answered that agrees: the
     /// median of what each would say had it never been set apart from the others.
     #[must_use]
@@ -257,7 +284,12 @@ impl Attempt {
     fn why_lost(&self, mine: usize, pending: usize) -> Loss {
         let quorum = majority(self.terms.nodes);
         let count = |wanted: fn(&Vote) -> bool| self.votes().filter(|vote| wanted(vote)).count();
-        let mistaken = count(|vote| matches!(vote, Vote::Stale { .. } | Vote::Ahead));
+        let mistaken = count(|vote| {
+            matches!(
+                vote,
+                Vote::Stale { .. } | Vote::TicketStale { .. } | Vote::Ahead
+            )
+        });
         if mistaken > 0 && mine + pending + mistaken >= quorum {
             return Loss::Propose {
                 floor: self.highest_floor(),
@@ -272,7 +304,9 @@ impl Attempt {
         if self.terms.nodes - silent < quorum {
             return Loss::Unavailable;
         }
+        // Where others stand before the asker, it is as if they held the lock.
         let (held, _) = self.largest_rival();
+        let held = held + count(|vote| matches!(vote, Vote::Queued { .. }));
         // What has not answered, or failed, may hold for the rival too.
         let split = held + pending + silent < quorum;
         Loss::Contended {
@@ -318,7 +352,7 @@ impl Attempt {
             .map(|time| time.plus(self.terms.max_lease));
         self.votes()
             .filter_map(|vote| match vote {
-                Vote::Stale { floor } => Some(*floor),
+                Vote::Stale { floor } | Vote::TicketStale { floor } => Some(*floor),
                 _ => None,
             })
             .filter(|floor| reach.is_none_or(|reach| floor.as_u64() <= reach.as_micros()))

@@ -303,6 +303,21 @@ pub struct Report {
     pub nodes: Vec<(NodeId, Option<Vote>)>,
 }
 
+impl Report {
+    /// How many stood before a waiter in line, as the node says where they were most;
+    /// `None` where no node had anybody before it.
+    #[must_use]
+    pub fn position(&self) -> Option<u32> {
+        let votes = self.nodes.iter().filter_map(|(_, vote)| vote.as_ref());
+        votes
+            .filter_map(|vote| match vote {
+                Vote::Queued { position, .. } => Some(*position),
+                _ => None,
+            })
+            .max()
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (node, vote)) in self.nodes.iter().enumerate() {

@@ -13,6 +13,7 @@ use crate::clock::Moment;
 use crate::config::AcquireOptions;
 use crate::core::attempt::{Attempt, Loss, Won};
 use crate::core::schedule::{Next, Plan, Schedule};
+use crate::core::token::FencingToken;
 use crate::core::types::Resource;
 use crate::entropy;
 use crate::error::Error;
@@ -43,7 +44,7 @@ impl Redlock {
         let result = request.run().await;
         request.end(match &result {
             Ok(_) => AcquireOutcome::Acquired,
-            Err(Error::Contended { .. }) => AcquireOutcome::Contended,
+            Err(Error::Contended { .. } | Error::QueueFull { .. }) => AcquireOutcome::Contended,
             Err(_) => AcquireOutcome::Unavailable,
         });
         result
@@ -59,17 +60,17 @@ impl Redlock {
 }
 
 /// One acquire request with all its attempts.
-struct Request {
-    bid: Arc<Bid>,
+pub(super) struct Request {
+    pub(super) bid: Arc<Bid>,
     options: AcquireOptions,
     started: Moment,
-    schedule: Schedule,
+    pub(super) schedule: Schedule,
     /// Its place among this process's waiters for the lock, once it waits.
     standing: Option<Standing>,
     /// The number of releases before its last attempt.
     releases: u64,
     /// How its last attempt ended.
-    last: Option<(Loss, Attempt)>,
+    pub(super) last: Option<(Loss, Attempt)>,
     ended: bool,
 }
 
@@ -109,6 +110,9 @@ impl Request {
     }
 
     async fn run(&mut self) -> Result<Grant, Error> {
+        if self.options.fifo {
+            return self.run_in_turn().await;
+        }
         let inner = Arc::clone(&self.bid.inner);
         // Who named its owner id may hold the lock already, and is told so at once.
         if self.options.owner.is_none() && self.options.retries > 0 {
@@ -118,7 +122,8 @@ impl Request {
         let mut flight = self.standing.is_none().then(|| self.bid.launch(None));
         loop {
             if let Some(flight) = flight.take() {
-                match self.attempt(flight).await {
+                let bid = Arc::clone(&self.bid);
+                match self.attempt(flight, |_, floor| bid.launch(floor)).await {
                     Ok(won) => return Ok(self.win(won)),
                     Err(loss) => why = loss,
                 }
@@ -184,7 +189,11 @@ impl Request {
     }
 
     /// One attempt, with the proposals again that cost nothing.
-    async fn attempt(&mut self, mut flight: Flight) -> Result<Won, Loss> {
+    pub(super) async fn attempt(
+        &mut self,
+        mut flight: Flight,
+        again: impl Fn(&Attempt, Option<FencingToken>) -> Flight,
+    ) -> Result<Won, Loss> {
         self.schedule.begin();
         if let Some(counter) = &self.options.counter {
             counter.set(self.schedule.attempts());
@@ -193,9 +202,9 @@ impl Request {
         let (attempt, result) = loop {
             self.releases = flight.releases;
             match flight.land().await {
-                (_, Err(Loss::Propose { floor })) if proposals < MAX_PROPOSALS => {
+                (attempt, Err(Loss::Propose { floor })) if proposals < MAX_PROPOSALS => {
                     proposals += 1;
-                    flight = self.bid.launch(floor);
+                    flight = again(&attempt, floor);
                 }
                 // The floors outran every proposal: others acquire at the same time.
                 (attempt, Err(Loss::Propose { .. })) => {
@@ -240,7 +249,7 @@ impl Request {
         self.grant(won)
     }
 
-    fn grant(&self, won: Won) -> Grant {
+    pub(super) fn grant(&self, won: Won) -> Grant {
         Grant {
             resource: self.bid.resource.clone(),
             owner: self.bid.owner.clone(),
@@ -251,7 +260,7 @@ impl Request {
         }
     }
 
-    fn error(&self) -> Error {
+    pub(super) fn error(&self) -> Error {
         let attempts = self.schedule.attempts();
         let nodes = &self.bid.inner.nodes;
         let Some((loss, attempt)) = &self.last else {

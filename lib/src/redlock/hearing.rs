@@ -20,12 +20,17 @@ pub(super) struct Hearing {
 }
 
 impl Hearing {
-    pub(super) fn begin(inner: &Arc<Inner>, resource: &Resource) -> Self {
+    /// `told` is called each time; it must not block.
+    pub(super) fn begin(
+        inner: &Arc<Inner>,
+        resource: &Resource,
+        told: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         let (count, quorum) = (inner.nodes.len(), inner.quorum());
         let spoken = Arc::new(Mutex::new(vec![false; count]));
+        let told = Arc::new(told);
         let listen = |(index, node): (usize, &Arc<dyn Node>)| {
-            let (inner, resource) = (Arc::downgrade(inner), resource.clone());
-            let (spoken, name) = (Arc::clone(&spoken), resource.clone());
+            let (spoken, told) = (Arc::clone(&spoken), Arc::clone(&told));
             let ear = move || {
                 let mut spoken = spoken.lock().unwrap_or_else(PoisonError::into_inner);
                 spoken[index] = true;
@@ -34,11 +39,9 @@ impl Hearing {
                 }
                 spoken.fill(false);
                 drop(spoken);
-                if let Some(inner) = inner.upgrade() {
-                    inner.lines.heard(&resource);
-                }
+                told();
             };
-            node.listen(&name, Arc::new(ear))
+            node.listen(resource, Arc::new(ear))
         };
         Self {
             _listening: inner.nodes.iter().enumerate().map(listen).collect(),

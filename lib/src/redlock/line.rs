@@ -151,7 +151,14 @@ impl Lines {
     /// Listens for a lock for which there is a line now.
     fn listen(&self, inner: &Arc<Inner>, resource: &Resource) {
         let hearing = self.lingering.take(resource);
-        let hearing = hearing.unwrap_or_else(|| Hearing::begin(inner, resource));
+        let hearing = hearing.unwrap_or_else(|| {
+            let (weak, name) = (Arc::downgrade(inner), resource.clone());
+            Hearing::begin(inner, resource, move || {
+                if let Some(inner) = weak.upgrade() {
+                    inner.lines.heard(&name);
+                }
+            })
+        });
         match self.lock().get_mut(resource) {
             Some(line) => line.hearing = Some(hearing),
             None => self.lingering.keep(resource, hearing, inner.clock.now()),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{Inner, fanout};
 use crate::clock::Moment;
 use crate::core::attempt::{Attempt, Loss, Step, Terms, Won};
-use crate::core::command::Command;
+use crate::core::command::{Command, Turn};
 use crate::core::quorum::Vote;
 use crate::core::safeguards::Safeguard;
 use crate::core::token::FencingToken;
@@ -34,6 +34,15 @@ pub(super) struct Bid {
 impl Bid {
     /// Sends a proposal to all nodes, under a token above `floor`.
     pub(super) fn launch(&self, floor: Option<FencingToken>) -> Flight {
+        self.send(floor, None)
+    }
+
+    /// The same, from a place in line.
+    pub(super) fn launch_in_turn(&self, floor: Option<FencingToken>, turn: Turn) -> Flight {
+        self.send(floor, Some(turn))
+    }
+
+    fn send(&self, floor: Option<FencingToken>, turn: Option<Turn>) -> Flight {
         let inner = &self.inner;
         let releases = inner.lines.releases(&self.resource);
         let number = self.proposals.fetch_add(1, Ordering::Relaxed);
@@ -52,7 +61,7 @@ impl Bid {
         .with_baselines(inner.clocks.baselines());
         let not_after = (started + inner.settings.node_timeout).min(attempt.hopeless_from());
         let named = (&self.resource, &self.owner);
-        let proposal = Proposal::new(inner, named, self.lease, (call, token));
+        let proposal = Proposal::new(inner, named, self.lease, (call, token), turn);
         let armed = Armed::new(&proposal, attempt);
         let command = proposal.command();
         let ballot = Ballot::with_late(move |node, reply| proposal.late(node, &reply.vote));
@@ -83,8 +92,10 @@ impl Flight {
         let inner = Arc::clone(&self.armed.proposal.inner);
         let (armed, ballot) = (&mut self.armed, &mut self.ballot);
         let mut step = Step::Wait;
+        // A lost attempt may yet have won its place in line.
+        let proposes = armed.proposal.turn.is_some_and(|turn| !turn.accepted);
         let decided = async {
-            while step == Step::Wait {
+            while step == Step::Wait || proposes && !armed.attempt.knows_whether_accepted() {
                 let (node, reply) = ballot.next().await;
                 step = armed.attempt.reply(node, reply, inner.clock.now());
             }
@@ -124,6 +135,7 @@ struct Proposal {
     lease: Duration,
     call: CallId,
     token: FencingToken,
+    turn: Option<Turn>,
     /// The grant of another call that won in place of the proposed one.
     kept: OnceLock<FencingToken>,
 }
@@ -134,6 +146,7 @@ impl Proposal {
         (resource, owner): (&Resource, &OwnerId),
         lease: Duration,
         (call, token): (CallId, FencingToken),
+        turn: Option<Turn>,
     ) -> Arc<Self> {
         Arc::new(Self {
             inner: Arc::clone(inner),
@@ -142,11 +155,22 @@ impl Proposal {
             lease,
             call,
             token,
+            turn,
             kept: OnceLock::new(),
         })
     }
 
     fn command(&self) -> Command {
+        if let Some(turn) = self.turn {
+            return Command::AcquireInTurn {
+                resource: self.resource.clone(),
+                owner: self.owner.clone(),
+                lease: self.lease,
+                call: self.call,
+                token: self.token,
+                turn,
+            };
+        }
         Command::Acquire {
             resource: self.resource.clone(),
             owner: self.owner.clone(),

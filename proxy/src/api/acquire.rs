@@ -45,8 +45,6 @@ impl AcquireRequest {
             Some(uuid) => OwnerId::new(uuid).expect("its bytes were counted"),
             None => OwnerId::fresh(),
         };
-        // Read for its type: the order of waiters is first come, first served for now.
-        fields.flag("fifo")?;
         let config = Config {
             key,
             lease: lease.unwrap_or_else(|| millis(DEFAULT_LEASE.min(max_lease))),
@@ -54,7 +52,7 @@ impl AcquireRequest {
             retry_delay: delay.unwrap_or(DEFAULT_RETRY_DELAY),
             uuid: owner.as_str().to_owned(),
             retry_jitter: jitter.unwrap_or(DEFAULT_RETRY_JITTER),
-            fifo: false,
+            fifo: fields.flag("fifo")?,
         };
         config.check_wait(limits.max_wait)?;
         Ok(Self {
@@ -75,6 +73,7 @@ impl AcquireRequest {
             .jitter(Duration::from_millis(config.retry_jitter))
             .deadline(self.deadline)
             .owner(self.owner.clone())
+            .fifo(config.fifo)
     }
 }
 
@@ -88,7 +87,7 @@ pub(crate) struct Config {
     retry_delay: u64,
     uuid: String,
     retry_jitter: u64,
-    fifo: bool,
+    pub(crate) fifo: bool,
 }
 
 impl Config {
@@ -120,4 +119,7 @@ pub(crate) struct AcquireAnswer {
     pub(crate) validity: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after: Option<u64>,
+    /// How many stood before a waiter that asked for its turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) position: Option<u32>,
 }

@@ -107,7 +107,7 @@ fn acquire(request: &AcquireRequest, limits: &Limits) {
     assert!(delay.max(jitter) <= millis(MAX_DELAY));
     assert!(retries * (delay + jitter) <= millis(limits.max_wait));
     assert_eq!(echo["uuid"], request.owner.as_str());
-    assert_eq!(echo["fifo"], Value::Bool(false));
+    assert_eq!(echo["fifo"], Value::Bool(config.fifo));
     // What is echoed is itself a request, for the very same.
     let again = Fields::parse(echo.to_string().as_bytes()).expect("it is JSON");
     let again = AcquireRequest::read(&again, limits, MAX_LEASE).expect("it was accepted before");

@@ -54,6 +54,7 @@ fn granted(request: AcquireRequest, grant: &Grant) -> Answer {
         fencing_token: Some(grant.token().as_u64()),
         validity: Some(millis(grant.remaining())),
         retry_after: None,
+        position: None,
     };
     answer(StatusCode::OK, &body)
 }
@@ -62,6 +63,10 @@ fn refused(request: AcquireRequest, error: &Error) -> Result<Answer, Problem> {
     let refusal = refusal("acquire", error)?;
     let mut body = failure(request.config, error.attempts(), refusal.message);
     body.retry_after = refusal.free_in.map(millis_up);
+    if let (true, Error::Contended { report, .. }) = (body.config.fifo, error) {
+        // Who has nobody before it waits for the holder alone.
+        body.position = Some(report.position().unwrap_or(0));
+    }
     Ok(softened(answer(refusal.status, &body), request.soft_fail))
 }
 
@@ -82,6 +87,7 @@ fn failure(config: Config, attempts: u32, message: &'static str) -> AcquireAnswe
         fencing_token: None,
         validity: None,
         retry_after: None,
+        position: None,
     }
 }
 

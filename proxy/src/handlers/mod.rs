@@ -34,6 +34,10 @@ fn refusal(operation: &'static str, error: &Error) -> Result<Refusal, Problem> {
             "the lock is held by others",
             *retry_after,
         ),
+        Error::QueueFull { .. } => {
+            let message = "too many wait in line for the lock already";
+            (StatusCode::CONFLICT, message, None)
+        }
         Error::HeldByAnother { retry_after, .. } => {
             let message = "the lock is held under another uuid";
             (StatusCode::CONFLICT, message, *retry_after)

@@ -103,16 +103,41 @@ async fn numbers_may_be_integral_floats() {
 }
 
 #[tokio::test]
-async fn fifo_is_not_promised_before_it_is_built() {
+async fn who_waits_in_turn_gets_the_lock_in_the_order_of_asking() {
     let proxy = Local::start(&[]).await;
-    let answer = proxy
-        .client()
-        .acquire(json!({"key": "k", "fifo": true}))
-        .await;
+    let client = proxy.client();
+    let ask = |uuid: &str, attempts: u32, delay: u32| {
+        json!({"key": "k", "uuid": uuid, "fifo": true, "lease": 8000, "retryAttempts": attempts,
+            "retryDelay": delay})
+    };
+    let holder = client.acquire(ask("0", 0, 0)).await;
     assert_eq!(
-        (answer.status, &answer.json["config"]["fifo"]),
-        (200, &json!(false))
+        (holder.status, &holder.json["config"]["fifo"]),
+        (200, &json!(true))
     );
+    let wait = |uuid: &'static str| {
+        let (client, body) = (proxy.client(), ask(uuid, 2, 20_000));
+        tokio::spawn(async move { client.acquire(body).await })
+    };
+    let in_line = async |count: u32| {
+        // Somebody who does not wait is told how many do.
+        let probe = ask("probe", 0, 0);
+        let stands = eventually(Duration::from_secs(10), || async {
+            client.acquire(probe.clone()).await.json["position"] == count
+        });
+        assert!(stands.await, "{count}");
+    };
+    let first = wait("1");
+    in_line(1).await;
+    let second = wait("2");
+    in_line(2).await;
+    client.release("k", "0").await;
+    assert_eq!(first.await.unwrap().status, 200);
+    let probed = client.acquire(ask("probe", 0, 0)).await;
+    assert_eq!((probed.status, &probed.json["position"]), (409, &json!(1)));
+    assert!(!second.is_finished());
+    client.release("k", "1").await;
+    assert_eq!(second.await.unwrap().status, 200);
 }
 
 #[tokio::test]
