@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use everlock::entropy::{Entropy as _, SeededEntropy};
 use everlock::node::redis::streams::{Connector, Stream};
-use everlock::{AcquireOptions, Error, Grant, Redlock, Resource};
+use everlock::{AcquireOptions, ConfigError, Error, Grant, Redlock, Resource};
 use everlock_testkit::history::{History, Hold, judge};
 use turmoil::Sim;
 
@@ -241,22 +241,34 @@ struct Client {
 
 impl Client {
     async fn work(self, nodes: Vec<String>, seed: u64) {
-        let mut builder = Redlock::builder()
-            .node_timeout(ms(150))
-            .patience(ms(600))
-            .clock(Arc::new(self.clock))
-            .entropy(Arc::new(SeededEntropy::new(
-                seed + 1_000_000 * (1 + self.number as u64),
-            )));
-        for name in nodes {
-            builder = builder.node_streams(name.clone(), connector(name));
-        }
-        if self.number == 0 {
-            builder = builder.initialise(Some(self.max_lease));
+        let connect = |nodes: &[String]| {
+            let entropy = SeededEntropy::new(seed + 1_000_000 * (1 + self.number as u64));
+            let builder = Redlock::builder()
+                .node_timeout(ms(150))
+                .patience(ms(600))
+                .clock(Arc::new(self.clock))
+                .entropy(Arc::new(entropy));
+            nodes.iter().fold(builder, |builder, name| {
+                builder.node_streams(name.clone(), connector(name.clone()))
+            })
+        };
+        // The first client opens the set; the others try until it is open.
+        let redlock = if self.number == 0 {
+            connect(&nodes)
+                .initialise(Some(self.max_lease))
+                .connect()
+                .await
+                .unwrap()
         } else {
-            tokio::time::sleep(ms(300)).await;
-        }
-        let redlock = builder.connect().await.unwrap();
+            loop {
+                tokio::time::sleep(ms(300)).await;
+                match connect(&nodes).connect().await {
+                    Ok(redlock) => break redlock,
+                    Err(ConfigError::NotInitialised) => {}
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+        };
         for round in 0..ROUNDS {
             tokio::time::sleep(ms(self.dice.below(400))).await;
             if let Some((asked, grant)) = self.acquire(&redlock, round).await {

@@ -279,7 +279,12 @@ impl<'a> Service<'a> {
         }
         let waiting = !self.in_flight.is_empty();
         self.ticks = self.ticks.wrapping_add(1);
-        if self.judge || self.ticks.is_multiple_of(REJUDGE_TICKS) {
+        self.judge |= self.ticks.is_multiple_of(REJUDGE_TICKS);
+        // A server that answers nothing would not answer this either, and until it
+        // is given up all that waits for it would wait for this as well.
+        let oldest = self.sent_at.front();
+        let silent = oldest.is_some_and(|(_, sent)| now.saturating_since(*sent) >= TICK);
+        if self.judge && !silent {
             self.judge().await?;
         }
         self.quiet_ticks += 1;
