@@ -10,6 +10,7 @@ mod fifo;
 mod grant;
 mod guard;
 mod hearing;
+mod inbox;
 mod line;
 mod proposal;
 mod release;

@@ -12,6 +12,7 @@ pub(crate) mod attempt;
 pub(crate) mod clock_watch;
 pub(crate) mod clocks;
 pub(crate) mod command;
+pub(crate) mod hearsay;
 pub(crate) mod marker;
 pub(crate) mod outcome;
 pub(crate) mod queue;

@@ -7,10 +7,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::core::token::FencingToken;
 use crate::core::types::Resource;
 
-/// Called when a lock may have been let go on a node; it must not block.
-pub type Ear = Arc<dyn Fn() + Send + Sync>;
+/// Called when a lock was let go on a node, with the token of that release; and
+/// without one where it may have been let go unheard. It must not block.
+pub type Ear = Arc<dyn Fn(Option<FencingToken>) + Send + Sync>;
 
 /// The ears at one node.
 #[derive(Default)]
@@ -60,10 +62,10 @@ impl Ears {
     }
 
     /// The lock may have been let go.
-    pub(crate) fn tell(&self, resource: &Resource) {
+    pub(crate) fn tell(&self, resource: &Resource, release: Option<FencingToken>) {
         let ears = self.lock().by_lock.get(resource).cloned();
         for (_, ear) in ears.into_iter().flatten() {
-            ear();
+            ear(release);
         }
     }
 

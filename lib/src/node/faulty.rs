@@ -345,12 +345,12 @@ impl Node for FaultyNode {
     fn listen(&self, resource: &Resource, ear: Ear) -> Listening {
         let state = Arc::clone(&self.state);
         // What is told while everything goes wrong is lost.
-        let through = move || {
+        let through = move |release| {
             let state = state.lock().unwrap_or_else(PoisonError::into_inner);
             let lost = state.hushed || state.always.is_some();
             drop(state);
             if !lost {
-                ear();
+                ear(release);
             }
         };
         self.inner.listen(resource, Arc::new(through))

@@ -67,11 +67,23 @@ impl MemoryNode {
         } = &mut *state;
         let vote = register.apply(now, run_id, command);
         drop(state);
-        if let (Command::Release { resource, .. }, Vote::Released { .. })
-        | (Command::LeaveQueue { resource, .. }, Vote::LeftQueue { wakes: true }) =
-            (command, &vote)
-        {
-            self.ears.tell(resource);
+        let told = match (command, &vote) {
+            (
+                Command::Release {
+                    resource, token, ..
+                },
+                Vote::Released { .. } | Vote::Absent,
+            ) => Some((resource, Some(*token))),
+            (
+                Command::LeaveQueue {
+                    resource, ticket, ..
+                },
+                Vote::LeftQueue { wakes: true },
+            ) => Some((resource, Some(*ticket))),
+            _ => None,
+        };
+        if let Some((resource, release)) = told {
+            self.ears.tell(resource, release);
         }
         Reply::at(now, vote)
     }
@@ -176,7 +188,7 @@ impl Node for MemoryNode {
     }
 
     fn listen(&self, resource: &Resource, ear: Ear) -> Listening {
-        ear();
+        ear(None);
         self.ears.add(resource, ear, || {})
     }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use super::grant::Validity;
-use super::line::{News, Standing};
+use super::inbox::News;
+use super::line::{Standing, held_until};
 use super::proposal::{Bid, Flight};
 use super::{Grant, Inner, Redlock, fanout};
 use crate::clock::Moment;
@@ -173,7 +174,6 @@ impl Request {
                 let woken = self.bid.inner.clock.now();
                 self.schedule.skip(now, woken, roll);
             }
-            loss = BEHIND_OTHERS;
             return match news {
                 Some(News::Begun(flight)) => Some(*flight),
                 Some(News::Try) => Some(self.bid.launch(None)),
@@ -181,7 +181,10 @@ impl Request {
                     tokio::time::sleep(self.bid.inner.remaining(at)).await;
                     Some(self.bid.launch(None))
                 }
-                Some(News::Head) => continue,
+                Some(News::Head(until)) => {
+                    loss = held_until(until, self.bid.inner.clock.now());
+                    continue;
+                }
                 None if is_head => Some(self.bid.launch(None)),
                 None => None,
             };
@@ -244,7 +247,8 @@ impl Request {
 
     fn win(&mut self, won: Won) -> Grant {
         if let Some(standing) = self.standing.take() {
-            standing.win();
+            let lease = self.bid.lease;
+            standing.win(self.bid.inner.clock.now() + lease);
         }
         self.grant(won)
     }

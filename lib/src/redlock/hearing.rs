@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Inner;
 use crate::clock::Moment;
+use crate::core::hearsay::Word;
 use crate::core::types::Resource;
 use crate::node::{Listening, Node};
 
@@ -27,19 +28,17 @@ impl Hearing {
         told: impl Fn() + Send + Sync + 'static,
     ) -> Self {
         let (count, quorum) = (inner.nodes.len(), inner.quorum());
-        let spoken = Arc::new(Mutex::new(vec![false; count]));
+        let word = Arc::new(Mutex::new(Word::of(count, quorum)));
         let told = Arc::new(told);
         let listen = |(index, node): (usize, &Arc<dyn Node>)| {
-            let (spoken, told) = (Arc::clone(&spoken), Arc::clone(&told));
-            let ear = move || {
-                let mut spoken = spoken.lock().unwrap_or_else(PoisonError::into_inner);
-                spoken[index] = true;
-                if spoken.iter().filter(|spoken| **spoken).count() < quorum {
-                    return;
+            let (word, told) = (Arc::clone(&word), Arc::clone(&told));
+            let ear = move |release| {
+                let mut word = word.lock().unwrap_or_else(PoisonError::into_inner);
+                let heard = word.hear(index, release);
+                drop(word);
+                if heard {
+                    told();
                 }
-                spoken.fill(false);
-                drop(spoken);
-                told();
             };
             node.listen(resource, Arc::new(ear))
         };

@@ -23,9 +23,11 @@ use tokio::sync::Notify;
 
 use super::Inner;
 use super::hearing::{Hearing, Lingering};
-use super::proposal::{Bid, Flight};
+use super::inbox::{Inbox, News};
+use super::proposal::Bid;
 use crate::clock::Moment;
 use crate::core::attempt::{Attempt, Loss};
+use crate::core::command::Command;
 use crate::core::types::Resource;
 
 /// Counters of releases: locks share them, which costs a needless attempt at times.
@@ -39,6 +41,8 @@ const COURTESY: Duration = Duration::from_millis(2);
 pub(super) struct Lines {
     by_lock: Mutex<HashMap<Resource, Line>>,
     /// How many lines there are, so that a client without waiters looks at nothing else.
+    /// Who joins writes this and reads `releases`, who releases does the reverse: one
+    /// of them must see the other, which takes `SeqCst`.
     count: AtomicUsize,
     releases: [AtomicU64; STRIPES],
     pub(super) lingering: Lingering,
@@ -52,6 +56,8 @@ struct Line {
     next: u64,
     last: Option<Arc<Refusal>>,
     hearing: Option<Hearing>,
+    /// The release that told nobody, until who was meant has the lock.
+    silent: Option<Command>,
     /// How often the lock was passed on in a row, and since when.
     passes: u32,
     passing_since: Moment,
@@ -71,26 +77,6 @@ struct Place {
     told: Notify,
 }
 
-#[derive(Default)]
-struct Inbox {
-    news: Option<News>,
-    /// Whether an attempt could be begun on its behalf.
-    asleep: bool,
-    left: bool,
-}
-
-/// What somebody in a line is told.
-pub(super) enum News {
-    /// It is the head now; the lock went to the one before it.
-    Head,
-    /// The lock may be free: it should try.
-    Try,
-    /// The lock was let go for others to have the first try: it should try from then on.
-    Later(Moment),
-    /// The lock is being let go, and this attempt follows on the heels of the release.
-    Begun(Box<Flight>),
-}
-
 impl Lines {
     pub(super) fn new() -> Self {
         Self {
@@ -108,7 +94,7 @@ impl Lines {
 
     /// A number that changes with each release of the lock by this client.
     pub(super) fn releases(&self, resource: &Resource) -> u64 {
-        self.stripe(resource).load(Ordering::Acquire)
+        self.stripe(resource).load(Ordering::SeqCst)
     }
 
     fn stripe(&self, resource: &Resource) -> &AtomicU64 {
@@ -118,7 +104,7 @@ impl Lines {
 
     /// Stands at the end of the lock's line, if there is one.
     pub(super) fn join_behind(&self, bid: &Arc<Bid>) -> Option<Standing> {
-        if self.count.load(Ordering::Acquire) == 0 {
+        if self.count.load(Ordering::SeqCst) == 0 {
             return None;
         }
         let mut lines = self.lock();
@@ -133,7 +119,7 @@ impl Lines {
         let mut lines = self.lock();
         let mut is_new = false;
         let line = lines.entry(bid.resource.clone()).or_insert_with(|| {
-            self.count.fetch_add(1, Ordering::AcqRel);
+            self.count.fetch_add(1, Ordering::SeqCst);
             is_new = true;
             Line::default()
         });
@@ -166,9 +152,9 @@ impl Lines {
     }
 
     /// Whether a lock that is let go now is passed on to whoever is next here.
-    /// The answer counts as one time.
-    pub(super) fn may_pass(&self, resource: &Resource, now: Moment) -> bool {
-        if self.count.load(Ordering::Acquire) == 0 {
+    /// The answer counts as one time. Should who is next go away, `release` tells all.
+    pub(super) fn may_pass(&self, resource: &Resource, release: &Command, now: Moment) -> bool {
+        if self.count.load(Ordering::SeqCst) == 0 {
             return false;
         }
         let mut lines = self.lock();
@@ -180,7 +166,9 @@ impl Lines {
         }
         line.passes += 1;
         let may = line.passes <= PASSES || now < line.passing_since + PASSING_TIME;
-        if !may {
+        if may {
+            line.silent = Some(release.clone());
+        } else {
             line.passes = 0;
         }
         may
@@ -189,7 +177,7 @@ impl Lines {
     /// The lock was just let go: the head's attempt follows at once if it is
     /// passed on, and else after those of others.
     pub(super) fn let_go(&self, resource: &Resource, pass: bool) {
-        self.stripe(resource).fetch_add(1, Ordering::AcqRel);
+        self.stripe(resource).fetch_add(1, Ordering::SeqCst);
         while let Some(head) = self.head(resource) {
             let mut inbox = head.lock();
             if inbox.left {
@@ -211,14 +199,14 @@ impl Lines {
 
     /// A quorum of nodes has told that the lock was let go.
     pub(super) fn heard(&self, resource: &Resource) {
-        self.stripe(resource).fetch_add(1, Ordering::AcqRel);
+        self.stripe(resource).fetch_add(1, Ordering::SeqCst);
         if let Some(head) = self.head(resource) {
             head.tell(News::Try);
         }
     }
 
     fn head(&self, resource: &Resource) -> Option<Arc<Place>> {
-        if self.count.load(Ordering::Acquire) == 0 {
+        if self.count.load(Ordering::SeqCst) == 0 {
             return None;
         }
         let lines = self.lock();
@@ -226,7 +214,7 @@ impl Lines {
         Some(Arc::clone(head))
     }
 
-    fn leave(&self, standing: &Standing, won: bool) {
+    fn leave(&self, standing: &Standing, won: Option<Moment>) {
         let (resource, place) = (&standing.place.bid.resource, &standing.place);
         let mut lines = self.lock();
         let mut inbox = place.lock();
@@ -244,21 +232,29 @@ impl Lines {
         if let Some(next) = &next {
             next.is_head.store(true, Ordering::Release);
         }
-        let hearing = if line.places.is_empty() {
-            let line = lines.remove(resource);
-            self.count.fetch_sub(1, Ordering::AcqRel);
-            line.and_then(|line| line.hearing)
+        if let Some(until) = won {
+            line.silent = None;
+            line.pass_to_winner(until, place.bid.inner.clock.now());
+        }
+        let ended = if line.places.is_empty() {
+            self.count.fetch_sub(1, Ordering::SeqCst);
+            lines.remove(resource)
         } else {
             None
         };
         drop(lines);
+        // What it had begun is undone before anybody tries.
+        drop(unread);
+        let (hearing, silent) = ended.map_or((None, None), |line| (line.hearing, line.silent));
+        if let Some(release) = silent {
+            place.bid.inner.tell_all(&release);
+        }
         if let Some(hearing) = hearing {
             let now = place.bid.inner.clock.now();
             self.lingering.keep(resource, hearing, now);
         }
-        drop(unread);
         if let Some(next) = next {
-            next.tell(if won { News::Head } else { News::Try });
+            next.tell(won.map_or(News::Try, News::Head));
         }
     }
 }
@@ -277,8 +273,29 @@ impl Line {
         Standing {
             place,
             number,
-            won: false,
+            won: None,
         }
+    }
+
+    /// What was refused before holds no longer: the lock has gone to one of the line.
+    fn pass_to_winner(&mut self, until: Moment, now: Moment) {
+        let Some(last) = self.last.take() else { return };
+        let held = matches!(last.loss, Loss::Contended { .. });
+        self.last = held.then(|| {
+            Arc::new(Refusal {
+                loss: held_until(until, now),
+                attempt: last.attempt.clone(),
+                at: now,
+            })
+        });
+    }
+}
+
+/// What is known of a lock that is held until then at most.
+pub(super) fn held_until(until: Moment, now: Moment) -> Loss {
+    Loss::Contended {
+        free_in: Some(until.saturating_since(now)),
+        split: false,
     }
 }
 
@@ -293,26 +310,11 @@ impl Place {
     }
 }
 
-impl Inbox {
-    /// An attempt that was begun is more than advice to try, and that more than the place.
-    fn take(&mut self, news: News) {
-        let keep = matches!(
-            (&self.news, &news),
-            (Some(News::Begun(_)), _)
-                | (Some(News::Later(_)), News::Try)
-                | (Some(News::Try | News::Later(_)), News::Head)
-        );
-        if !keep && !self.left {
-            self.news = Some(news);
-        }
-    }
-}
-
 /// Somebody's place in a line, which is left when this is dropped.
 pub(super) struct Standing {
     place: Arc<Place>,
     number: u64,
-    won: bool,
+    won: Option<Moment>,
 }
 
 impl Standing {
@@ -358,9 +360,9 @@ impl Standing {
         lines.get(&self.place.bid.resource)?.last.clone()
     }
 
-    /// Leaves with the lock.
-    pub(super) fn win(mut self) {
-        self.won = true;
+    /// Leaves with the lock, which is held until then at most.
+    pub(super) fn win(mut self, until: Moment) {
+        self.won = Some(until);
     }
 }
 

@@ -111,6 +111,7 @@ impl Flight {
             inner.clocks.doubt();
         }
         let took = inner.clock.now().saturating_since(self.started);
+        armed.landed = true;
         let result = match step {
             Step::Won(won) => {
                 armed.win(won.token);
@@ -191,16 +192,28 @@ impl Proposal {
     }
 
     fn undo(&self, node: usize) {
-        if !Safeguard::Undo.is_on() {
-            return;
+        if Safeguard::Undo.is_on() {
+            let patience = patience(self.lease);
+            self.inner.chores.add(node, self.undoing(), patience);
         }
-        let command = Command::Undo {
+    }
+
+    /// Undoes it ahead of whatever is sent next, if the node can be reached.
+    fn undo_now(&self, node: usize) {
+        if Safeguard::Undo.is_on() {
+            let not_after = self.inner.clock.now() + self.inner.settings.node_timeout;
+            let slot = Ballot::open().slot(node);
+            self.inner.nodes[node].submit(self.undoing(), not_after, slot);
+        }
+    }
+
+    fn undoing(&self) -> Command {
+        Command::Undo {
             resource: self.resource.clone(),
             owner: self.owner.clone(),
             call: self.call,
             token: self.token,
-        };
-        self.inner.chores.add(node, command, patience(self.lease));
+        }
     }
 }
 
@@ -208,6 +221,8 @@ impl Proposal {
 struct Armed {
     proposal: Arc<Proposal>,
     attempt: Attempt,
+    /// Whether its end was waited for.
+    landed: bool,
     won: bool,
 }
 
@@ -216,6 +231,7 @@ impl Armed {
         Self {
             proposal: Arc::clone(proposal),
             attempt,
+            landed: false,
             won: false,
         }
     }
@@ -240,6 +256,10 @@ impl Drop for Armed {
     fn drop(&mut self) {
         if !self.won {
             for node in self.attempt.to_undo() {
+                if !self.landed {
+                    // Chores take their time; who is next in line tries at once.
+                    self.proposal.undo_now(node);
+                }
                 self.proposal.undo(node);
             }
         }

@@ -47,7 +47,8 @@ impl Inner {
     fn send_release(&self, held: &Holding, token: FencingToken, ballot: &BallotReader) -> Moment {
         let now = self.clock.now();
         let not_after = now + self.settings.node_timeout;
-        let pass = self.lines.may_pass(&held.resource, now);
+        let release = release_of(held, token);
+        let pass = self.lines.may_pass(&held.resource, &release, now);
         let command = if pass {
             Command::PassOn {
                 resource: held.resource.clone(),
@@ -55,11 +56,17 @@ impl Inner {
                 token,
             }
         } else {
-            release_of(held, token)
+            release
         };
         fanout::send(&self.nodes, &command, not_after, ballot);
         self.lines.let_go(&held.resource, pass);
         not_after
+    }
+
+    /// Releases once more what was let go silently, since nobody took it.
+    pub(super) fn tell_all(&self, release: &Command) {
+        let not_after = self.clock.now() + self.settings.node_timeout;
+        fanout::send(&self.nodes, release, not_after, &Ballot::open());
     }
 
     pub(super) fn settle(&self, node: usize, held: &Holding, token: FencingToken) {

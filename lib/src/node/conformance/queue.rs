@@ -350,7 +350,7 @@ pub async fn leaving_is_heard_where_the_next_one_may_be_granted_the_lock(make: M
     let counter = Arc::clone(&heard);
     let listening = bench.node.listen(
         &resource(),
-        Arc::new(move || {
+        Arc::new(move |_| {
             counter.fetch_add(1, Ordering::SeqCst);
         }),
     );

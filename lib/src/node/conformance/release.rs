@@ -110,7 +110,7 @@ pub async fn a_release_is_heard_and_what_is_passed_on_or_undone_is_not(make: Mak
     let bench = Bench::open(make).await;
     let heard = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&heard);
-    let ear = Arc::new(move || {
+    let ear = Arc::new(move |_| {
         counter.fetch_add(1, Ordering::SeqCst);
     });
     let listening = bench.node.listen(&resource(), ear);

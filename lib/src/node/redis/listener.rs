@@ -15,7 +15,9 @@ use redis::{Client, Msg};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use super::faults;
 use super::scripts::CHANNEL;
+use crate::core::token::FencingToken;
 use crate::core::types::Resource;
 use crate::node::{Ear, Ears, Listening};
 
@@ -72,10 +74,10 @@ impl Listener {
         loop {
             let connected = tokio::time::timeout(ANSWER_TIME, self.client.get_async_pubsub());
             if let Ok(Ok(connection)) = connected.await {
-                pause = SHORTEST_PAUSE;
                 let (sink, stream) = connection.split();
-                if matches!(self.serve(sink, stream).await, End::Broken) {
+                if matches!(self.serve(sink, stream, &mut pause).await, End::Broken) {
                     tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                     continue;
                 }
             } else if !self.ears.wanted().is_empty() {
@@ -93,12 +95,18 @@ impl Listener {
         }
     }
 
-    async fn serve(&self, mut sink: PubSubSink, mut stream: PubSubStream) -> End {
+    async fn serve(
+        &self,
+        mut sink: PubSubSink,
+        mut stream: PubSubStream,
+        pause: &mut Duration,
+    ) -> End {
         let mut heard: HashMap<String, Resource> = HashMap::new();
         loop {
             if self.follow(&mut sink, &mut heard).await.is_none() {
                 return End::Broken;
             }
+            *pause = SHORTEST_PAUSE;
             let linger = async {
                 if heard.is_empty() {
                     tokio::time::sleep(LINGER).await;
@@ -139,18 +147,20 @@ impl Listener {
             .collect();
         let channels: Vec<_> = new.iter().map(|(channel, _)| channel).collect();
         let asked = async {
-            if !gone.is_empty() {
-                sink.unsubscribe(&gone).await.ok()?;
+            if !gone.is_empty() && !answered(sink.unsubscribe(&gone).await)? {
+                return None;
             }
-            if !channels.is_empty() {
-                sink.subscribe(&channels).await.ok()?;
-            }
-            Some(())
+            Some(channels.is_empty() || answered(sink.subscribe(&channels).await)?)
         };
-        tokio::time::timeout(ANSWER_TIME, asked).await.ok()??;
+        let all = tokio::time::timeout(ANSWER_TIME, asked).await.ok()??;
         for (channel, resource) in new {
-            // It may have been let go before it could be heard.
-            self.ears.tell(&resource);
+            // A user may not hear one of them: that must not deafen the others.
+            let asked = async { Some(all || answered(sink.subscribe(&channel).await)?) };
+            if tokio::time::timeout(ANSWER_TIME, asked).await.ok()?? {
+                // It may have been let go before it could be heard.
+                self.ears.tell(&resource, None);
+            }
+            // What is refused is not asked for again on this connection.
             heard.insert(channel, resource);
         }
         Some(())
@@ -158,7 +168,18 @@ impl Listener {
 
     fn tell(&self, heard: &HashMap<String, Resource>, message: &Msg) {
         if let Some(resource) = heard.get(message.get_channel_name()) {
-            self.ears.tell(resource);
+            let token = message.get_payload::<String>().ok();
+            let token = token.and_then(|token| token.parse().ok());
+            self.ears.tell(resource, token.map(FencingToken::new));
         }
+    }
+}
+
+/// Whether the server did as it was asked, or refused; `None` if it is gone.
+fn answered(result: redis::RedisResult<()>) -> Option<bool> {
+    match result {
+        Ok(()) => Some(true),
+        Err(error) if faults::breaks_connection(&error) => None,
+        Err(_) => Some(false),
     }
 }

@@ -331,6 +331,11 @@ pub(super) fn mark(command: &MarkerCommand, run_id: &str) -> Cmd {
     cmd
 }
 
+/// Whether a call was refused for its keys, before any of it was done.
+pub(super) fn was_not_permitted(value: &Value) -> bool {
+    matches!(value, Value::ServerError(error) if error.code() == "NOPERM")
+}
+
 /// Whether a reply says that the server does not know the script.
 pub(super) fn wants_script(value: &Value) -> bool {
     matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT")

@@ -199,8 +199,14 @@ impl<'a> Service<'a> {
         if sent.is_empty() {
             return;
         }
-        self.commands_in_flight += sent.len();
-        let parcels = pack(sent, |sent| &sent.command);
+        self.send_parcels(pack(sent, |sent| &sent.command));
+    }
+
+    fn send_parcels(&mut self, parcels: Vec<Parcel<Sent>>) {
+        self.commands_in_flight += parcels
+            .iter()
+            .map(|parcel| parcel.items.len())
+            .sum::<usize>();
         let mut pipeline = Pipeline::with_capacity(parcels.len());
         for Parcel { items } in &parcels {
             let commands: Vec<_> = items.iter().map(|sent| &sent.command).collect();
@@ -247,11 +253,16 @@ impl<'a> Service<'a> {
                 };
             }
         };
-        let mut unknown = Vec::new();
+        let (mut unknown, mut alone) = (Vec::new(), Vec::new());
         for (Parcel { items }, value) in parcels.into_iter().zip(values) {
             if scripts::wants_script(&value) && items.iter().all(|sent| !sent.reloaded) {
                 let reloaded = true;
                 unknown.extend(items.into_iter().map(|sent| Sent { reloaded, ..sent }));
+                continue;
+            }
+            if items.len() > 1 && scripts::was_not_permitted(&value) {
+                // One of the keys, and nobody says which: the others must not pay for it.
+                alone.extend(items.into_iter().map(|sent| Parcel { items: vec![sent] }));
                 continue;
             }
             let answers = replies::answers(value, items.iter().map(|sent| &sent.command));
@@ -263,6 +274,9 @@ impl<'a> Service<'a> {
         if !unknown.is_empty() {
             self.link.load_scripts().await?;
             self.send(unknown);
+        }
+        if !alone.is_empty() {
+            self.send_parcels(alone);
         }
         Ok(())
     }

@@ -29,5 +29,5 @@ if mark[1] and ticket <= now + mark[1] * 1000 then
   end
 end
 -- A user who may not publish leaves all the same; then nobody is told.
-if wakes == 1 then redis.pcall('PUBLISH', 'everlock~free:' .. KEYS[2], '') end
+if wakes == 1 then redis.pcall('PUBLISH', 'everlock~free:' .. KEYS[2], ARGV[2]) end
 return {now, {'left-queue', wakes}}

@@ -41,7 +41,7 @@ while key < last_lock do
       local token, floor = tonumber(sub(granted, 1, 16)), floor_base
       if fence then
         local lifted = tonumber(sub(fence, 1, 16))
-        if lifted > floor then floor = lifted end
+        if lifted and lifted > floor then floor = lifted end
       end
       if token <= floor then
         answer = {'stale', floor}
@@ -104,6 +104,8 @@ while key < last_lock do
     local token = ARGV[arg + 2]
     if not holder then
       answer = {'absent'}
+      -- It may have been let go silently, for somebody who went away.
+      if ARGV[arg] == 'r' then free[#free + 1] = {KEYS[key], token} end
     else
       local grant = known and sub(fence, 18, 33) or '0'
       if holder ~= ARGV[arg + 1] then
@@ -117,7 +119,7 @@ while key < last_lock do
       end
       if answer == 1 or answer[1] == 'released' then
         gone[#gone + 1] = KEYS[key]
-        if ARGV[arg] == 'r' then free[#free + 1] = KEYS[key] end
+        if ARGV[arg] == 'r' then free[#free + 1] = {KEYS[key], token} end
         releases[#releases + 1] = #answers + 1
       end
     end
@@ -130,10 +132,12 @@ end
 if gone[1] then
   local done = redis.pcall('DEL', unpack(gone))
   if type(done) == 'table' then
+    free = {}
     for _, index in ipairs(releases) do answers[index] = done end
-  else
-    -- A user who may not publish releases all the same; then nobody is told.
-    for _, name in ipairs(free) do redis.pcall('PUBLISH', 'everlock~free:' .. name, '') end
   end
+end
+-- A user who may not publish releases all the same; then nobody is told.
+for _, let_go in ipairs(free) do
+  redis.pcall('PUBLISH', 'everlock~free:' .. let_go[1], let_go[2])
 end
 return answers
