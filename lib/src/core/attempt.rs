@@ -233,7 +233,6 @@ impl Attempt {
 
     /// The answers as they count: grants only of clocks that agree.
     pub fn counted(&self) -> impl Iterator<Item = Option<&Vote>> {
-        let granted = |vote: &Vote| matches!(vote, Vote::Granted | Vote::Again { .. });
         let agreed = self.agreeing(granted);
         let answers = self.replies.iter().zip(&self.shifts);
         answers.map(move |(reply, shift)| {
@@ -246,10 +245,13 @@ impl Attempt {
         })
     }
 
-    /// Whether the clock of any node that answered has shifted against the others'.
+    /// Whether the clock of any node that answered has shifted against the others',
+    /// or a grant does not count since nothing is known of the node's clock.
     #[must_use]
     pub fn has_doubts(&self) -> bool {
-        self.agreeing(|_| true).count < self.replies.iter().flatten().count()
+        let answers = self.replies.iter().flatten().zip(&self.shifts);
+        let expected = answers.filter(|(reply, shift)| granted(&reply.vote) || !shift.is_unknown());
+        self.agreeing(|_| true).count < expected.count()
     }
 
     fn judge(&self, now: Moment) -> Step {
@@ -296,7 +298,6 @@ impl Attempt {
             };
         }
         // Grants that don't count say as little as a node that may not vote.
-        let granted = |vote: &Vote| matches!(vote, Vote::Granted | Vote::Again { .. });
         let agreeing = self.agreeing(granted).count;
         let silent = count(|vote| matches!(vote, Vote::Failed(_) | Vote::Guarded { .. }))
             + self.votes().filter(|vote| granted(vote)).count()
@@ -376,4 +377,9 @@ impl Attempt {
             .copied()
             .filter(|left| !left.is_zero())
     }
+}
+
+/// Whether a node says that it holds the lock for whom it was asked for.
+const fn granted(vote: &Vote) -> bool {
+    matches!(vote, Vote::Granted | Vote::Again { .. })
 }

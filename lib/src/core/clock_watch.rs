@@ -96,6 +96,19 @@ impl ClockWatch {
         self.astray_since.is_some()
     }
 
+    /// Whether votes of some node would not count, since nothing is known of its clock.
+    #[must_use]
+    pub fn lacks_any(&self) -> bool {
+        self.known.iter().any(Option::is_none)
+    }
+
+    /// Whether something is known of the clocks of all these nodes.
+    #[must_use]
+    pub fn knows_all(&self, of: &[bool]) -> bool {
+        let mut asked = self.known.iter().zip(of).filter(|(_, asked)| **asked);
+        asked.all(|(known, _)| known.is_some())
+    }
+
     /// Takes over what a node's marker says.
     pub fn learn(&mut self, node: usize, record: &ClockRecord) {
         if let Some(known) = self.known.get_mut(node)

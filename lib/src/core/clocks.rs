@@ -8,7 +8,9 @@
 //! An error of the client's own clock shifts all nodes alike, so shifts say
 //! nothing alone: **votes count together only if their shifts have a point in
 //! common.** Of a quorum of nodes one at least did not jump while only a
-//! minority did, so a quorum of votes that agree has no jumped node in it.
+//! minority did, so a quorum of votes that agree has no jumped node in it. And the
+//! vote of a node of which no baseline is known counts with no other: who cannot
+//! say how a clock stood cannot say that it still does.
 
 use std::time::Duration;
 
@@ -32,6 +34,12 @@ impl Span {
     pub const ANY: Self = Self {
         lowest: i64::MIN,
         highest: i64::MAX,
+    };
+
+    /// Not even that: it shares no point with any other, nor with itself.
+    pub const UNKNOWN: Self = Self {
+        lowest: i64::MAX,
+        highest: i64::MIN,
     };
 
     /// How far a clock is ahead of the local one: it said `time` at some moment
@@ -60,6 +68,10 @@ impl Span {
 
     pub(crate) const fn start(self) -> i64 {
         self.lowest
+    }
+
+    pub(crate) const fn is_unknown(self) -> bool {
+        self.lowest > self.highest
     }
 
     pub(crate) const fn has(self, point: i64) -> bool {
@@ -156,7 +168,8 @@ impl Baselines {
     }
 
     /// How far a node's clock has shifted from its baseline, by a reply that was
-    /// asked for and received at these moments. Anything, where either is unknown.
+    /// asked for and received at these moments. [`Span::UNKNOWN`], where the client
+    /// has no baseline for the node (yet); anything, for a reply that tells no time.
     #[must_use]
     pub fn shift(
         &self,
@@ -166,9 +179,10 @@ impl Baselines {
         received: Moment,
     ) -> Span {
         match (self.0.get(node), time) {
-            (Some(Some(baseline)), Some(time)) if Safeguard::ClockGuard.is_on() => {
-                baseline.shift(Span::measured(time, sent, received), time)
-            }
+            (Some(known), Some(time)) if Safeguard::ClockGuard.is_on() => known
+                .map_or(Span::UNKNOWN, |baseline| {
+                    baseline.shift(Span::measured(time, sent, received), time)
+                }),
             _ => Span::ANY,
         }
     }
@@ -194,7 +208,8 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    /// The largest group of shifts with a point in common; the lowest of equally large ones.
+    /// The largest group of shifts with a point in common; the lowest of equally
+    /// large ones. No group has one that is unknown.
     #[must_use]
     #[allow(
         clippy::needless_pass_by_value,

@@ -229,7 +229,7 @@ impl RedlockBuilder {
                 .init(max_lease)
                 .await?;
         }
-        judge(&nodes).await?;
+        let serving = judge(&nodes).await?;
         let chores = Chores::new(&nodes, &self.clock, &self.observer, Handle::current());
         let clocks = Clockwork::of(nodes.len());
         let inner = Inner {
@@ -249,7 +249,8 @@ impl RedlockBuilder {
             inner: Arc::new(inner),
         };
         redlock.inner.check_own_bound()?;
-        tokio::join!(redlock.inner.learn_time(), redlock.inner.look_at_clocks());
+        let inner = &redlock.inner;
+        tokio::join!(inner.learn_time(), inner.learn_clocks(&serving));
         let inner = Arc::downgrade(&redlock.inner);
         redlock.inner.runtime.spawn(keep_watch(inner));
         Ok(redlock)
@@ -323,8 +324,9 @@ impl Source {
     }
 }
 
-/// Waits for the nodes to be judged, and refuses what is wrong for good.
-async fn judge(nodes: &[Arc<dyn Node>]) -> Result<(), ConfigError> {
+/// Waits for the nodes to be judged, refuses what is wrong for good, and says which
+/// of them serve.
+async fn judge(nodes: &[Arc<dyn Node>]) -> Result<Vec<bool>, ConfigError> {
     let all = nodes.iter().map(|node| async move {
         (
             node.id(),
@@ -333,8 +335,9 @@ async fn judge(nodes: &[Arc<dyn Node>]) -> Result<(), ConfigError> {
     });
     let judged = futures_util::future::join_all(all).await;
     let mut uninitialised = false;
-    let mut serving = false;
+    let mut serving = Vec::with_capacity(nodes.len());
     for (id, judged) in judged {
+        serving.push(matches!(judged, Some(Judged::Serving(_))));
         match judged {
             Some(Judged::Refused(problem)) => {
                 return Err(ConfigError::BadNode {
@@ -343,14 +346,13 @@ async fn judge(nodes: &[Arc<dyn Node>]) -> Result<(), ConfigError> {
                 });
             }
             Some(Judged::Uninitialised) => uninitialised = true,
-            Some(Judged::Serving(_)) => serving = true,
-            Some(Judged::Away(_)) | None => {}
+            Some(Judged::Serving(_) | Judged::Away(_)) | None => {}
         }
     }
-    if uninitialised && !serving {
+    if uninitialised && !serving.contains(&true) {
         return Err(ConfigError::NotInitialised);
     }
-    Ok(())
+    Ok(serving)
 }
 
 impl Inner {

@@ -1,5 +1,5 @@
 //! A client's watch over its nodes' clocks: it looks every few seconds, and at
-//! once when votes disagree. What follows from a look is in `core::clock_watch`.
+//! once when votes disagree or do not count. What follows from a look is in `core::clock_watch`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::Inner;
 use crate::cluster::clocks::{look, tell};
+use crate::config::DEFAULT_NODE_TIMEOUT;
 use crate::core::clock_watch::{ClockWatch, Telling};
 use crate::core::clocks::{Baselines, ClockStep};
 use crate::core::quorum::majority;
@@ -18,6 +19,12 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 /// How long doubts are waited for after that: every five seconds the clocks are
 /// looked at though nothing is suspected.
 const PATIENCE: Duration = Duration::from_millis(4_800);
+/// How long while some node's clock is not known, so that a node which was away is
+/// of use again within a second, also to a client that asks but once.
+const CURIOSITY: Duration = Duration::from_millis(500);
+/// How often a client that connects looks for the clocks of nodes that serve: one
+/// slow answer should not cost the first lock its quorum.
+const FIRST_LOOKS: usize = 3;
 
 pub(super) struct Clockwork {
     watch: Mutex<ClockWatch>,
@@ -49,6 +56,14 @@ impl Clockwork {
         self.doubts.notify_one();
     }
 
+    fn patience(&self) -> Duration {
+        if lock(&self.watch).lacks_any() {
+            CURIOSITY
+        } else {
+            PATIENCE
+        }
+    }
+
     /// Whether so many clocks jumped that no quorum of votes counts.
     pub(super) fn is_astray(&self) -> bool {
         lock(&self.watch).is_astray()
@@ -57,16 +72,14 @@ impl Clockwork {
 
 /// Looks for as long as the client lives.
 pub(super) async fn keep_watch(inner: Weak<Inner>) {
-    let Some(doubts) = inner
-        .upgrade()
-        .map(|inner| Arc::clone(&inner.clocks.doubts))
-    else {
-        return;
-    };
+    let told = |inner: Arc<Inner>| (Arc::clone(&inner.clocks.doubts), inner.clocks.patience());
     loop {
         tokio::time::sleep(SHORTEST_PAUSE).await;
+        let Some((doubts, patience)) = inner.upgrade().map(told) else {
+            return;
+        };
         // Doubts or not: it is looked.
-        let _ = tokio::time::timeout(PATIENCE, doubts.notified()).await;
+        let _ = tokio::time::timeout(patience, doubts.notified()).await;
         match inner.upgrade() {
             Some(inner) => {
                 inner.lines.lingering.forget(inner.clock.now());
@@ -78,6 +91,17 @@ pub(super) async fn keep_watch(inner: Weak<Inner>) {
 }
 
 impl Inner {
+    /// Looks at all nodes' clocks for the first time; those of these nodes should be
+    /// known then.
+    pub(super) async fn learn_clocks(&self, of: &[bool]) {
+        for _ in 0..FIRST_LOOKS {
+            self.look_at_clocks().await;
+            if lock(&self.clocks.watch).knows_all(of) {
+                return;
+            }
+        }
+    }
+
     /// Looks at all nodes' clocks, and tells them what follows.
     pub(super) async fn look_at_clocks(&self) {
         let mut tellings = self.see_clocks().await;
@@ -101,7 +125,9 @@ impl Inner {
     }
 
     async fn see_clocks(&self) -> Vec<Option<Telling>> {
-        let seen = look(&self.nodes, &*self.clock, self.settings.node_timeout).await;
+        // No lock waits for it, so a bound that is too short for locks is not for this.
+        let time = self.settings.node_timeout.max(DEFAULT_NODE_TIMEOUT);
+        let seen = look(&self.nodes, &*self.clock, time).await;
         let now = self.clock.now();
         let mut watch = lock(&self.clocks.watch);
         let tellings = watch.look(&seen, self.cluster_max_lease(), now);
@@ -110,7 +136,8 @@ impl Inner {
     }
 
     async fn tell_clocks(&self, tellings: &[Option<Telling>]) {
-        let told = tell(&self.nodes, tellings, self.settings.node_timeout).await;
+        let time = self.settings.node_timeout.max(DEFAULT_NODE_TIMEOUT);
+        let told = tell(&self.nodes, tellings, time).await;
         for (node, telling, answer) in told {
             // Who did not answer is told again after the next look.
             let Ok(Some(marker)) = answer else { continue };

@@ -109,9 +109,6 @@ pub(crate) struct Terms {
     pub(crate) latency: u64,
     /// What nodes may meet.
     pub(crate) spells: Vec<Spell>,
-    /// Clients know all nodes' clocks before one of them jumps: of a node whose
-    /// marker a client could not read yet, it takes any clock for right.
-    pub(crate) calm_start: bool,
     pub(crate) cancels: bool,
     pub(crate) pauses: bool,
     pub(crate) deaths: bool,
@@ -143,7 +140,6 @@ impl Terms {
             _ => dice.one_in(3),
         };
         let spells: Vec<_> = Spell::ALL.into_iter().filter(may_be).collect();
-        let calm_start = spells.contains(&Spell::ClockJumped);
         Self {
             nodes: if dice.one_in(2) { 3 } else { 5 },
             clients: 2 + dice.index(3),
@@ -152,10 +148,9 @@ impl Terms {
             max_lease: MAX_LEASES[dice.index(3)],
             latency: [0, 5, 30][dice.index(3)],
             spells,
-            calm_start,
             cancels: dice.one_in(2),
             pauses: dice.one_in(3),
-            deaths: dice.one_in(4) && !calm_start,
+            deaths: dice.one_in(4),
             shared_owners: dice.one_in(2),
             left_to_expire: [10, 10, 10, 2][dice.index(4)],
             durable,

@@ -105,7 +105,7 @@ impl Client {
 
     /// Half of the clients start while the weather is fine, half of them in it.
     pub(crate) async fn may_connect_early(&self) {
-        if self.dice.one_in(2) || self.notes.terms.calm_start {
+        if self.dice.one_in(2) {
             self.start().await;
         }
     }

@@ -1,161 +1,11 @@
 //! Clocks that drift, jump and are looked at over slow networks.
 
+mod world;
+
 use super::*;
-use crate::core::marker::{self, Cause, ClusterInfo, Marker, MarkerCommand};
+use crate::core::marker::{Cause, MarkerCommand};
 use proptest::prelude::*;
-
-const SECOND: i64 = 1_000_000;
-const ML: Duration = Duration::from_mins(1);
-const EPOCH: i64 = 1_800_000_000 * SECOND;
-
-fn time(micros: i64) -> WallTime {
-    WallTime::from_micros(u64::try_from(micros).unwrap())
-}
-
-fn moment(micros: i64) -> Moment {
-    Moment::from_origin(Duration::from_micros(u64::try_from(micros).unwrap()))
-}
-
-/// Nodes with markers and clocks of their own, and one client's clock.
-struct World {
-    /// True time.
-    now: i64,
-    /// What is wrong with the client's clock.
-    local: i64,
-    offsets: Vec<i64>,
-    /// Gained in a million.
-    rates: Vec<i64>,
-    markers: Vec<Option<Marker>>,
-}
-
-impl World {
-    fn of(offsets: Vec<i64>) -> Self {
-        let nodes = offsets.len();
-        let cluster = ClusterInfo {
-            id: "c".into(),
-            nodes,
-            max_lease: ML,
-        };
-        let mut world = Self {
-            now: 1_000 * SECOND,
-            local: 0,
-            rates: vec![0; nodes],
-            offsets,
-            markers: vec![None; nodes],
-        };
-        for node in 0..nodes {
-            let nonce = "n".to_owned();
-            let prepare = MarkerCommand::Prepare {
-                cluster: cluster.clone(),
-                nonce: nonce.clone(),
-                durable: false,
-            };
-            world.mark(node, prepare);
-            world.mark(node, MarkerCommand::Activate { nonce });
-        }
-        world
-    }
-
-    fn watch(&self) -> ClockWatch {
-        ClockWatch::new(self.offsets.len(), self.offsets.len() / 2 + 1)
-    }
-
-    fn clock(&self, node: usize) -> WallTime {
-        let gained = self.now * self.rates[node] / SECOND;
-        time(EPOCH + self.now + self.offsets[node] + gained)
-    }
-
-    fn here(&self) -> Moment {
-        moment(self.now + self.local)
-    }
-
-    fn mark(&mut self, node: usize, command: MarkerCommand) -> Marker {
-        let now = self.clock(node);
-        self.markers[node] = marker::apply(self.markers[node].take(), "run", now, command);
-        self.markers[node].clone().unwrap()
-    }
-
-    /// Sent so long before now, and received so long after it.
-    fn sight(&self, node: usize, (before, after): (i64, i64)) -> Sighting {
-        let state = MarkerState {
-            time: self.clock(node),
-            run_id: "run".into(),
-            marker: self.markers[node].clone(),
-        };
-        let at = self.now + self.local;
-        Sighting::of(&state, moment(at - before), moment(at + after))
-    }
-
-    fn quick(&self) -> Vec<Option<Sighting>> {
-        let all = 0..self.offsets.len();
-        all.map(|node| Some(self.sight(node, (300, 200)))).collect()
-    }
-
-    /// One look, and what it tells told.
-    fn look(&mut self, by: &mut ClockWatch, seen: &[Option<Sighting>]) -> Vec<Option<Telling>> {
-        let tellings = by.look(seen, ML, self.here());
-        for (node, telling) in tellings.iter().enumerate() {
-            let Some(Telling {
-                era,
-                baseline,
-                step,
-            }) = *telling
-            else {
-                continue;
-            };
-            let command = MarkerCommand::Clock {
-                era,
-                baseline,
-                step,
-            };
-            let marker = self.mark(node, command);
-            by.learn(node, &marker.clock);
-        }
-        tellings
-    }
-
-    /// How many of these nodes' votes count together for a client.
-    fn counted(&self, by: &ClockWatch, nodes: &[usize]) -> usize {
-        let here = self.now + self.local;
-        let (sent, received) = (moment(here - 300), moment(here + 200));
-        let baselines = by.baselines();
-        let shifts = nodes
-            .iter()
-            .map(|node| baselines.shift(*node, Some(self.clock(*node)), sent, received));
-        Agreement::among(shifts).count
-    }
-
-    fn guarded(&self, node: usize) -> bool {
-        let marker = self.markers[node].as_ref();
-        marker::bar(marker, "run", self.clock(node)).is_some()
-    }
-
-    fn votes_from(&self, node: usize) -> WallTime {
-        self.markers[node].as_ref().unwrap().voting_from
-    }
-}
-
-fn jumps(tellings: &[Option<Telling>]) -> Vec<usize> {
-    let jumped = |telling: &Option<Telling>| {
-        telling.is_some_and(|told| matches!(told.step, ClockStep::Jumped { .. }))
-    };
-    (0..tellings.len())
-        .filter(|node| jumped(&tellings[*node]))
-        .collect()
-}
-
-/// Five nodes hours apart, looked at twice.
-fn calm() -> (World, ClockWatch) {
-    let hour = 3_600 * SECOND;
-    let mut world = World::of(vec![0, hour, -5 * hour, 200, 3 * hour]);
-    let mut watch = world.watch();
-    for _ in 0..2 {
-        let seen = world.quick();
-        world.look(&mut watch, &seen);
-        world.now += 5 * SECOND;
-    }
-    (world, watch)
-}
+use world::{ML, SECOND, World, calm, jumps};
 
 #[test]
 fn a_jump_is_told_once_whoever_sees_it() {
@@ -295,6 +145,29 @@ fn drift_is_measured_over_the_era() {
     assert!(ppm(0).unwrap().abs() <= 20, "{:?}", ppm(0));
 }
 
+/// A client that never saw a node cannot say whether its clock has jumped: it may
+/// be the very one that has.
+#[test]
+fn a_clock_that_was_never_seen_counts_with_no_other() {
+    let mut world = World::of(vec![0, 5 * SECOND, -3 * SECOND]);
+    let mut first = world.watch();
+    let seen = world.quick();
+    world.look(&mut first, &seen);
+    let mut late = world.watch();
+    assert_eq!(world.counted(&late, &[0, 1, 2]), 0, "nothing is known yet");
+    let mut seen = world.quick();
+    seen[2] = None;
+    world.look(&mut late, &seen);
+    world.offsets[2] += 60 * SECOND;
+    assert_eq!(world.counted(&late, &[1, 2]), 1, "the jump may not count");
+    assert_eq!(world.counted(&late, &[0, 1]), 2);
+    assert!(late.lacks_any());
+    let seen = world.quick();
+    let told = world.look(&mut late, &seen);
+    assert_eq!(jumps(&told), [2], "the marker says how it stood");
+    assert!(!late.lacks_any() && world.guarded(2));
+}
+
 fn offsets() -> impl Strategy<Value = Vec<i64>> {
     (3usize..=7)
         .prop_flat_map(|nodes| proptest::collection::vec(-90_000 * SECOND..90_000 * SECOND, nodes))
@@ -335,10 +208,14 @@ proptest! {
             let told = world.look(&mut watch, &seen);
             prop_assert_eq!(jumps(&told), [0; 0]);
             prop_assert!(!watch.is_astray());
-            for client in [&watch, &{ let mut fresh = world.watch(); fresh.look(&seen, ML, world.here()); fresh }] {
-                let all: Vec<_> = (0..world.offsets.len()).collect();
-                prop_assert_eq!(world.counted(client, &all), all.len());
-            }
+            let all: Vec<_> = (0..world.offsets.len()).collect();
+            prop_assert_eq!(world.counted(&watch, &all), all.len());
+            // Who came just now knows the clocks that it has seen, and counts no others.
+            let mut fresh = world.watch();
+            fresh.look(&seen, ML, world.here());
+            let known = seen.iter().flatten().count();
+            prop_assert_eq!(world.counted(&fresh, &all), known);
+            prop_assert_eq!(fresh.lacks_any(), known < all.len());
         }
     }
 
