@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everlock::clock::{Clock, SystemClock};
+use everlock::clock::{Clock, ManualClock, SystemClock};
 use everlock::entropy::{Entropy, SeededEntropy};
 use everlock::node::conformance::{open, redis_node, submit};
 use everlock::node::memory::MemoryNode;
@@ -28,8 +28,11 @@ const SHORTEST: u64 = 600;
 const STEPS: u64 = 18_000;
 /// Tickets live for seconds: those who wait in line do so for this many steps.
 const WINDOW: u64 = 150;
-/// The two nodes read their clocks at different moments, on a busy machine.
-const SLACK: u64 = 20_000_000;
+/// The clocks of both nodes stand still but for this between two rounds, so that tickets end at
+/// the same moment on both, however slow the machine is.
+const TICK: Duration = Duration::from_millis(5);
+/// A server counts what is left of a lease in whole milliseconds.
+const SLACK: u64 = 2_000;
 
 struct Dice {
     bits: SeededEntropy,
@@ -221,13 +224,15 @@ async fn submit_together(node: &dyn Node, commands: &[Command]) -> Vec<Vote> {
 
 /// Compares the answers to commands that come up to so many at once.
 async fn compare(seed: u64, together: u64) {
-    let server = RedisServer::start();
+    let server = RedisServer::builder().with_clock().start();
+    let clock = Arc::new(ManualClock::at(SystemClock.wall()));
+    let base = clock.wall().as_micros();
+    server.stop_clock_at(base);
     let redis = redis_node(&server.url()).unwrap();
-    let memory: Arc<dyn Node> = Arc::new(MemoryNode::new("memory", Arc::new(SystemClock)));
+    let memory: Arc<dyn Node> = Arc::new(MemoryNode::new("memory", clock.clone()));
     open(&*redis, MAX_LEASE, false).await;
     open(&*memory, MAX_LEASE, false).await;
 
-    let base = SystemClock.wall().as_micros();
     let dice = Dice {
         bits: SeededEntropy::new(seed),
         spread: together.div_ceil(8),
@@ -236,6 +241,8 @@ async fn compare(seed: u64, together: u64) {
     let mut history = Vec::new();
     let mut step = 0;
     while step < STEPS {
+        clock.advance(TICK);
+        server.stop_clock_at(clock.wall().as_micros());
         let count = 1 + dice.below(together);
         let commands: Vec<_> = (step..step + count)
             .map(|step| dice.command(base, step))

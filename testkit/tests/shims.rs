@@ -64,6 +64,21 @@ fn a_clock_thrown_ahead_ends_keys_early_and_one_thrown_back_keeps_them() {
 }
 
 #[test]
+fn a_stopped_clock_stands_until_it_is_told_another_time() {
+    const SHOWN: i64 = 1_900_000_000_000;
+    let server = RedisServer::builder().with_clock().start();
+    let stop_at = |ms: i64| server.stop_clock_at(u64::try_from(ms).unwrap() * 1_000);
+    stop_at(SHOWN);
+    server.command(&["SET", "short", "1", "PX", "20"]);
+    sleep(Duration::from_millis(50));
+    assert_eq!(times(&server), times(&server));
+    assert_eq!(times(&server)[0], SHOWN);
+    assert_eq!(server.ttl_ms("short"), 20);
+    stop_at(SHOWN + 21);
+    assert_eq!(server.get("short"), None);
+}
+
+#[test]
 fn a_thrown_clock_stays_over_a_restart() {
     let server = RedisServer::builder().with_clock().start();
     server.set_clock_offset(-3_600_000);

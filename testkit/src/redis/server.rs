@@ -26,6 +26,8 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 /// How many ports are tried: a second attempt is only needed if a stranger took the first port by
 /// force.
 const ATTEMPTS: usize = 5;
+/// Tells the file of a clock that stands from that of one that is thrown, as in `shim/clock.c`.
+const STOPPED: i64 = 0x5555_5555_5555_5555;
 
 /// A real Redis server for one test.
 #[derive(Debug)]
@@ -148,11 +150,23 @@ impl RedisServer {
     /// if that is negative. It is in effect at once and stays over restarts, as on a machine whose
     /// clock was set. Needs [`RedisBuilder::with_clock`](super::RedisBuilder::with_clock).
     pub fn set_clock_offset(&self, ms: i64) {
-        assert!(self.builder.clock, "the server has no clock of its own");
         let micros = ms * 1_000;
+        self.tell_clock(micros, !micros);
+    }
+
+    /// Stops the server's wall clock at this time, in microseconds since the epoch, until it is
+    /// told another one: then what depends on time comes out alike in every run. Needs
+    /// [`RedisBuilder::with_clock`](super::RedisBuilder::with_clock).
+    pub fn stop_clock_at(&self, micros: u64) {
+        let micros = i64::try_from(micros).expect("a time of this age");
+        self.tell_clock(micros, micros ^ STOPPED);
+    }
+
+    fn tell_clock(&self, word: i64, check: i64) {
+        assert!(self.builder.clock, "the server has no clock of its own");
         let mut halves = [0; 16];
-        halves[..8].copy_from_slice(&micros.to_ne_bytes());
-        halves[8..].copy_from_slice(&(!micros).to_ne_bytes());
+        halves[..8].copy_from_slice(&word.to_ne_bytes());
+        halves[8..].copy_from_slice(&check.to_ne_bytes());
         OpenOptions::new()
             .write(true)
             .create(true)

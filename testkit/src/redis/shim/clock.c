@@ -1,7 +1,8 @@
-/* A server's wall clock, thrown by as many microseconds as a file says.
+/* A server's wall clock, thrown by as many microseconds as a file says, or stopped at a time.
  *
- * Preloaded into redis-server. The file holds the offset and its complement, so that a reader who
- * meets half a write looks again rather than see a wild clock for a moment. Monotonic clocks stay
+ * Preloaded into redis-server. The file holds the offset and its complement, or the time and that
+ * time with every other bit flipped, so that a reader who meets half a write looks again rather
+ * than see a wild clock for a moment. Monotonic clocks stay
  * true, as they do when an operator or a time server sets a machine's clock.
  *
  * The kernel is asked by plain system calls: looking the real functions up would allocate, and
@@ -15,6 +16,8 @@
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
+
+#define STOPPED 0x5555555555555555
 
 static const int64_t *thrown_by;
 
@@ -39,8 +42,10 @@ static int64_t shown(long *nanos) {
     while (thrown_by) {
         int64_t by = __atomic_load_n(&thrown_by[0], __ATOMIC_ACQUIRE);
         int64_t check = __atomic_load_n(&thrown_by[1], __ATOMIC_ACQUIRE);
-        if (by == ~check)
+        if (check == ~by)
             return micros + by;
+        if (check == (by ^ STOPPED))
+            return by;
     }
     return micros;
 }
