@@ -15,6 +15,8 @@ pub(crate) struct Answer {
     pub(crate) retry_after: Option<u64>,
     /// The methods that a path takes, for the header `Allow`.
     pub(crate) allow: Option<&'static str>,
+    /// Whether the client is to show an API key.
+    pub(crate) authenticate: bool,
     /// Whether the connection is no good for another request.
     pub(crate) close: bool,
     /// Attempts to acquire that the request made, for the log.
@@ -30,6 +32,7 @@ impl Answer {
             body: body.into(),
             retry_after: None,
             allow: None,
+            authenticate: false,
             close: false,
             attempts: None,
         }
@@ -47,6 +50,10 @@ impl Answer {
         headers.insert(header::CACHE_CONTROL, no_store);
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.authenticate {
+            let bearer = HeaderValue::from_static("Bearer");
+            headers.insert(header::WWW_AUTHENTICATE, bearer);
         }
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));

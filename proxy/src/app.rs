@@ -10,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Limits;
-use crate::identity::Identity;
+use crate::identity::{Gate, Identity};
 use crate::readiness::Readiness;
 
 /// The proxy, without a listener.
 pub struct App {
     pub(crate) redlock: Redlock,
     pub(crate) limits: Limits,
+    pub(crate) gate: Gate,
     pub(crate) readiness: Readiness,
     /// One permit for each acquire that is under way.
     pub(crate) waiters: Arc<Semaphore>,
@@ -27,10 +28,11 @@ pub struct App {
 }
 
 impl App {
-    /// A proxy for these locks, whose keys begin with `prefix`.
+    /// A proxy for these locks, whose keys begin with `prefix`, that lets in whom `gate` does.
     #[must_use]
-    pub fn new(redlock: Redlock, prefix: &str, limits: Limits) -> Arc<Self> {
+    pub fn new(redlock: Redlock, prefix: &str, limits: Limits, gate: Gate) -> Arc<Self> {
         Arc::new(Self {
+            gate,
             readiness: Readiness::new(redlock.clone()),
             redlock,
             waiters: Arc::new(Semaphore::new(limits.max_waiters)),

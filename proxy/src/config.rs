@@ -4,6 +4,7 @@
 //! on it without checking again. Every problem is found in one run and names
 //! its source. What is wrong is never replaced by a default.
 
+mod auth;
 mod parse;
 mod sources;
 mod table;
@@ -18,9 +19,12 @@ use everlock::config::{MAX_NODE_TIMEOUT, MIN_LEASE, MIN_NODE_TIMEOUT};
 use everlock::protocol::{MAX_DRIFT_FACTOR, MAX_MAX_LEASE};
 use everlock::{NodeTls, Redlock};
 
+pub(crate) use self::auth::secrets;
+pub use self::auth::{Auth, AuthMode, Secret};
 pub(crate) use self::parse::shown;
 pub use self::sources::Sources;
 use self::sources::{Given, Reader, Source};
+pub(crate) use self::table::SECRETS_ENV;
 pub use self::table::{SETTINGS, Setting};
 pub(crate) use self::tls::TlsFiles;
 
@@ -82,6 +86,8 @@ pub struct Settings {
     pub node_timeout: Duration,
     /// The share of every lease that is not relied on.
     pub drift_factor: f64,
+    /// How callers are told apart.
+    pub auth: Auth,
     /// Bounds.
     pub limits: Limits,
     /// How logs are written.
@@ -116,11 +122,13 @@ impl Settings {
     ) -> Result<Self, Problems> {
         let mut reader = Reader::open(sources, files);
         let listen = reader.read("listen", parse::address);
-        let (nodes, node_tls) = nodes(&mut reader, listen);
+        let auth = auth::read(&mut reader);
+        let (nodes, node_tls) = nodes(&mut reader, listen, auth.mode);
         let settings = Self {
             listen,
             nodes,
             node_tls,
+            auth,
             allow_eviction: reader.read_switch("allow-eviction").is_some(),
             global_prefix: reader.read("global-prefix", parse::prefix),
             node_timeout: reader.read("node-timeout", |text| {
@@ -163,7 +171,7 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
 }
 
 /// The nodes with their certificates, and whether they may be served at this address.
-fn nodes(reader: &mut Reader<'_>, listen: SocketAddr) -> (Nodes, NodeTls) {
+fn nodes(reader: &mut Reader<'_>, listen: SocketAddr, auth: AuthMode) -> (Nodes, NodeTls) {
     let given = reader.read_list("node");
     let dev = reader.read_switch("dev");
     let open = reader.read_switch("allow-unauthenticated");
@@ -185,14 +193,14 @@ fn nodes(reader: &mut Reader<'_>, listen: SocketAddr) -> (Nodes, NodeTls) {
             let problem = format!("serves on loopback only, not on {listen}");
             reader.problem(&dev.source, &problem);
         }
-        (Some(_), None) if !loopback && open.is_none() => {
+        (Some(_), None) if !loopback && open.is_none() && auth == AuthMode::None => {
             let source = reader.source("listen");
             reader.problem(
                 &source,
                 &format!(
                     "{listen} is not a loopback address and nobody has to authenticate: whoever \
-                     can reach it can take and release any lock. Listen on 127.0.0.1, or say \
-                     --allow-unauthenticated"
+                     can reach it can take and release any lock. Listen on 127.0.0.1, demand API keys \
+                     with --auth keys, or say --allow-unauthenticated"
                 ),
             );
         }

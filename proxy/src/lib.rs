@@ -6,8 +6,8 @@
 //!
 //! Layers, each importing only those that follow: `cli` and `fuzz` · `nodes` and `server` ·
 //! `middleware` · `handlers` · `api`, `body` and `router` · `problem` · `answer` ·
-//! `app` · `readiness`, `telemetry`, `config`, `identity` and `verb`. Nothing in
-//! this crate talks to Redis: handlers see the library's API only.
+//! `app` · `readiness`, `telemetry` and `identity` · `config` and `verb`. Handlers see the
+//! library's API only; `identity` alone talks to Redis, for what is no lock.
 
 mod answer;
 mod api;
@@ -30,3 +30,4 @@ mod telemetry;
 mod verb;
 
 pub use app::App;
+pub use identity::Gate;

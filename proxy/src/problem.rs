@@ -12,6 +12,10 @@ use crate::verb::Verb;
 pub(crate) enum Kind {
     /// The request can't be understood, or asks for what is out of bounds.
     BadRequest,
+    /// There is no valid API key.
+    Unauthenticated,
+    /// Whether an API key is valid can't be told.
+    Unsure,
     /// There is nothing at that path.
     NoSuchRoute,
     /// The path exists, but not for this method.
@@ -37,6 +41,8 @@ pub(crate) enum Kind {
 const fn row(kind: Kind) -> (StatusCode, Option<u64>, bool) {
     match kind {
         Kind::BadRequest => (StatusCode::BAD_REQUEST, None, false),
+        Kind::Unauthenticated => (StatusCode::UNAUTHORIZED, None, false),
+        Kind::Unsure => (StatusCode::SERVICE_UNAVAILABLE, Some(1), false),
         Kind::NoSuchRoute => (StatusCode::NOT_FOUND, None, false),
         Kind::WrongMethod(_) => (StatusCode::METHOD_NOT_ALLOWED, None, false),
         Kind::SlowBody => (StatusCode::REQUEST_TIMEOUT, None, true),
@@ -80,6 +86,7 @@ impl Problem {
         if let Kind::WrongMethod(allow) = self.kind {
             answer.allow = Some(allow);
         }
+        answer.authenticate = self.kind == Kind::Unauthenticated;
         answer
     }
 }

@@ -1,6 +1,5 @@
 //! `everlock cluster init` and `everlock cluster status`.
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,80 +8,25 @@ use everlock::cluster::{Cluster, Initialised};
 use everlock::{ConfigError, Redlock, RedlockBuilder, majority};
 use tokio::time::Instant;
 
+use super::node_args::NodeArgs;
 use super::{complain, failed, misconfigured, parsed, status};
-use crate::config::{TlsFiles, shown};
+use crate::config::shown;
 
 /// A longer wait is a mistake.
 const MAX_WAIT: Duration = Duration::from_hours(24);
 /// How often nodes that don't answer are asked again.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
-#[derive(Args)]
-struct Nodes {
-    /// A Redis server of the cluster; give all of them
-    #[arg(
-        long = "node",
-        value_name = "URL",
-        env = "EVERLOCK_NODES",
-        hide_env_values = true,
-        value_delimiter = ',',
-        required = true
-    )]
-    urls: Vec<String>,
-    /// PEM certificates of the authorities that nodes at rediss:// URLs are trusted by, in place
-    /// of the public ones
-    #[arg(long, value_name = "FILE", env = "EVERLOCK_NODE_CA")]
-    node_ca: Option<PathBuf>,
-    /// A PEM certificate to show to nodes at rediss:// URLs; needs --node-key
-    #[arg(long, value_name = "FILE", env = "EVERLOCK_NODE_CERT")]
-    node_cert: Option<PathBuf>,
-    /// The PEM private key of --node-cert
-    #[arg(long, value_name = "FILE", env = "EVERLOCK_NODE_KEY")]
-    node_key: Option<PathBuf>,
-}
-
-impl Nodes {
-    /// The nodes, or everything that is wrong with them.
-    fn builder(self) -> Result<RedlockBuilder, Vec<String>> {
-        let mut problems = Vec::new();
-        let mut read = |flag: &str, path: &Option<PathBuf>| {
-            // An empty variable is how deployment files say that there is none.
-            let path: &Path = path.as_deref().filter(|path| *path != "")?;
-            std::fs::read(path)
-                .map_err(|error| {
-                    problems.push(format!(
-                        "--{flag} {} can't be read: {error}",
-                        path.display()
-                    ));
-                })
-                .ok()
-        };
-        let files = TlsFiles {
-            ca: read("node-ca", &self.node_ca),
-            certificate: read("node-cert", &self.node_cert),
-            key: read("node-key", &self.node_key),
-        };
-        let builder = Redlock::builder().node_urls(&self.urls);
-        if problems.is_empty() {
-            let wrong = builder.node_problems();
-            problems.extend(wrong.iter().map(ToString::to_string));
-            let (tls, wrong) = files.check(&self.urls);
-            let wrong = wrong
-                .iter()
-                .map(|(flag, problem)| format!("--{flag}: {problem}"));
-            problems.extend(wrong);
-            if problems.is_empty() {
-                return Ok(builder.node_tls(tls));
-            }
-        }
-        Err(problems)
-    }
+/// The nodes, or everything that is wrong with them.
+fn builder(nodes: NodeArgs) -> Result<RedlockBuilder, Vec<String>> {
+    let (urls, tls) = nodes.checked()?;
+    Ok(Redlock::builder().node_urls(urls).node_tls(tls))
 }
 
 #[derive(Args)]
 pub(super) struct InitArgs {
     #[command(flatten)]
-    nodes: Nodes,
+    nodes: NodeArgs,
     /// The longest lease that anybody may ever ask for; a node that lost its data waits as long.
     /// New clusters have 5 minutes unless it is given; it can't be changed later
     #[arg(
@@ -122,7 +66,7 @@ fn wait_time(text: &str) -> Result<Duration, String> {
 #[derive(Args)]
 pub(super) struct StatusArgs {
     #[command(flatten)]
-    nodes: Nodes,
+    nodes: NodeArgs,
     /// Write JSON
     #[arg(long, env = "EVERLOCK_JSON")]
     json: bool,
@@ -183,8 +127,8 @@ pub(super) fn status(matches: &ArgMatches) -> ExitCode {
     })
 }
 
-fn with_cluster(nodes: Nodes, work: impl AsyncFnOnce(Cluster) -> ExitCode) -> ExitCode {
-    let builder = match nodes.builder() {
+fn with_cluster(nodes: NodeArgs, work: impl AsyncFnOnce(Cluster) -> ExitCode) -> ExitCode {
+    let builder = match builder(nodes) {
         Ok(builder) => builder,
         Err(problems) => return misconfigured(&problems),
     };

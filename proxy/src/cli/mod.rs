@@ -7,6 +7,8 @@ mod banner;
 mod cluster;
 mod descriptors;
 mod health;
+mod keys;
+mod node_args;
 mod serve;
 mod status;
 
@@ -37,6 +39,11 @@ pub fn run() -> ExitCode {
             Some(("status", matches)) => cluster::status(matches),
             _ => unreachable!("clap demands a subcommand"),
         },
+        Some(("keys", matches)) => match matches.subcommand() {
+            Some(("issue", matches)) => keys::issue(matches),
+            Some(("revoke", matches)) => keys::revoke(matches),
+            _ => unreachable!("clap demands a subcommand"),
+        },
         Some(("health", matches)) => health::run(matches),
         _ => unreachable!("clap demands a subcommand"),
     }
@@ -64,7 +71,19 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(serve_command())
         .subcommand(cluster)
+        .subcommand(keys_command())
         .subcommand(health::HealthArgs::augment_args(health))
+}
+
+fn keys_command() -> Command {
+    let issue = Command::new("issue").about("Make an API key with the secret that signs them");
+    let revoke = Command::new("revoke").about("Delete an API key, by telling the nodes");
+    Command::new("keys")
+        .about("Make and delete API keys")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(keys::IssueArgs::augment_args(issue))
+        .subcommand(keys::RevokeArgs::augment_args(revoke))
 }
 
 fn serve_command() -> Command {

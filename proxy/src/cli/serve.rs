@@ -34,6 +34,10 @@ async fn serve(settings: Settings) -> ExitCode {
         Err(error @ ConfigError::BadUrl { .. }) => return misconfigured(&[error.to_string()]),
         Err(error) => return failed(&error),
     };
+    let gate = match nodes::gate(&settings) {
+        Ok(gate) => gate,
+        Err(error) => return failed(&error),
+    };
     for warning in redlock.warnings() {
         tracing::warn!("{warning}");
     }
@@ -54,7 +58,7 @@ async fn serve(settings: Settings) -> ExitCode {
         banner::print(listen);
     }
     tracing::info!(%listen, nodes = redlock.node_count(), "listening");
-    let app = App::new(redlock, &settings.global_prefix, settings.limits);
+    let app = App::new(redlock, &settings.global_prefix, settings.limits, gate);
     let ended = server::run(listener, app, async move {
         let number = either(&mut term, &mut interrupt).await;
         tracing::info!(signal = number, "asked to end");

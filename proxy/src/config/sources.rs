@@ -185,6 +185,12 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A variable that is no setting; an empty one is as good as none.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        let value = self.sources.variable(name)?;
+        Some(value.to_owned()).filter(|value| !value.is_empty())
+    }
+
     /// Where this setting comes from.
     pub(super) fn source(&self, flag: &'static str) -> Source {
         let setting = table::named(flag);

@@ -113,6 +113,19 @@ pub const SETTINGS: &[Setting] = &[
         "Serve on an address that others can reach although nobody has to authenticate",
     ),
     setting(
+        "auth",
+        "EVERLOCK_AUTH",
+        "MODE",
+        "none",
+        "Who may ask for locks: none (nobody has to authenticate) or keys (who has an API key)",
+    ),
+    file(
+        "api-key-secret-file",
+        "EVERLOCK_API_KEY_SECRET_FILE",
+        "Secrets that sign API keys, a line each: the first signs, all verify; or give them in \
+         EVERLOCK_API_KEY_SECRETS",
+    ),
+    setting(
         "global-prefix",
         "EVERLOCK_GLOBAL_PREFIX",
         "TEXT",
@@ -222,9 +235,12 @@ pub const SETTINGS: &[Setting] = &[
 /// The variable that names the file; not a setting, since the file can't name itself.
 pub(crate) const CONFIG_FLAG: &str = "config";
 pub(crate) const CONFIG_ENV: &str = "EVERLOCK_CONFIG";
-/// What other subcommands read.
+/// Secrets, which have no flag: other users of the machine can read flags.
+pub(crate) const SECRETS_ENV: &str = "EVERLOCK_API_KEY_SECRETS";
+/// What is no setting, and what other subcommands read.
 pub(crate) const OTHER_VARIABLES: &[&str] = &[
     CONFIG_ENV,
+    SECRETS_ENV,
     "EVERLOCK_CLUSTER_MAX_LEASE",
     "EVERLOCK_CLUSTER_WAIT",
     "EVERLOCK_HEALTH_URL",

@@ -87,7 +87,7 @@ fn refused(problem: &Problem) {
 fn held(key: &str, owner: &OwnerId) {
     assert!((1..=MAX_KEY_BYTES).contains(&key.len()));
     assert!((1..=MAX_OWNER_BYTES).contains(&owner.as_str().len()));
-    let resource = resource(PREFIX, &Identity::ANONYMOUS, key);
+    let resource = resource(PREFIX, &Identity::anonymous(), key);
     let own = resource.as_str().strip_prefix("Evermind:anonymous:");
     assert_eq!(own, Some(key));
     let fence = resource.fence_key().to_string();

@@ -45,10 +45,12 @@ pub(crate) fn alive() -> Answer {
 
 pub(crate) async fn ready(app: &App) -> Answer {
     let seen = app.readiness.now().await;
-    let ready = seen.is_ready() && !app.is_draining();
+    let knows = app.gate.is_ready();
+    let ready = seen.is_ready() && knows && !app.is_draining();
     let status = match (app.is_draining(), ready) {
         (true, _) => "draining",
         (false, true) => "ready",
+        (false, false) if seen.is_ready() && !knows => "which API keys are deleted is not known",
         (false, false) if seen.clocks_astray => "the nodes' clocks jumped apart",
         (false, false) => "no quorum of nodes votes",
     };

@@ -1,20 +1,41 @@
-//! Whose locks a request is about.
+//! Whose locks a request is about: told before its body is read.
 //!
-//! Nobody has to authenticate yet, so everybody is `anonymous` and an
-//! `Authorization` header is not looked at. API keys come in here: this is
-//! where a request without a valid one will be answered 401, before its body
-//! is read.
+//! A request without an API key, and one with a key that is malformed, unknown or deleted, get one
+//! and the same answer: nobody learns which keys there were.
 
 use hyper::HeaderMap;
+use hyper::header;
 
 use crate::app::App;
-use crate::identity::Identity;
-use crate::problem::Problem;
+use crate::identity::{Caller, Refusal};
+use crate::problem::{Kind, Problem};
 
-#[allow(
-    clippy::unused_async,
-    reason = "looking up an API key asks others, and every caller is ready for that"
-)]
-pub(super) async fn resolve(_app: &App, _headers: &HeaderMap) -> Result<Identity, Problem> {
-    Ok(Identity::ANONYMOUS)
+const SCHEME: &str = "bearer";
+
+pub(super) fn resolve(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
+    app.gate
+        .admit(bearer(headers))
+        .map_err(|refusal| match refusal {
+            Refusal::Unauthenticated => {
+                let message = "a valid API key is needed: Authorization: Bearer <API key>";
+                Problem::new(Kind::Unauthenticated, message)
+            }
+            Refusal::Unsure => {
+                let message =
+                    "no quorum of nodes answers: whether API keys were deleted is not known";
+                Problem::new(Kind::Unsure, message)
+            }
+        })
+}
+
+/// The API key, if one was given, and not two.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let (only, None) = (given.next()?, given.next()) else {
+        return None;
+    };
+    let (scheme, key) = only.to_str().ok()?.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case(SCHEME)
+        .then(|| key.trim_start_matches(' '))
 }

@@ -20,6 +20,7 @@ use self::access_log::AccessLog;
 use crate::answer::Answer;
 use crate::api::Fields;
 use crate::app::App;
+use crate::identity::Caller;
 use crate::problem::{Kind, Problem};
 use crate::router::{self, Route};
 use crate::verb::Verb;
@@ -75,7 +76,7 @@ async fn lock(
     verb: Verb,
     attempts: &AttemptCounter,
 ) -> Result<Answer, Problem> {
-    let identity = identity::resolve(app, &parts.headers).await?;
+    let Caller { identity } = identity::resolve(app, &parts.headers)?;
     body::check_type(&parts.headers)?;
     let fields = Fields::parse(&body::read(body, &app.limits).await?)?;
     match verb {

@@ -10,6 +10,7 @@ mod cluster;
 mod config;
 mod disconnect;
 mod http2;
+mod identity;
 mod layers;
 mod limits;
 mod outage;

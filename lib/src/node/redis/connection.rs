@@ -157,6 +157,16 @@ pub(crate) fn address(url: &str) -> Result<String, String> {
     Ok(client.get_connection_info().addr().to_string())
 }
 
+impl NodeTls {
+    /// A client of the server at this URL, for what an application keeps beside its locks on the
+    /// same nodes: set up for TLS as the connections of the locks are. Nothing is dialled yet.
+    ///
+    /// The error holds no part of the URL.
+    pub fn client(&self, url: &str) -> Result<Client, String> {
+        open(url, self).map_err(|error| not_a_url(&error))
+    }
+}
+
 fn open(url: &str, tls: &NodeTls) -> redis::RedisResult<Client> {
     let client = Client::open(url)?;
     let is_tls = matches!(

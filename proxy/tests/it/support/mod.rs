@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-pub(crate) use client::{Client, Wire};
+pub(crate) use client::{Answer, Client, Wire};
 
 /// Generous on a busy machine; only a test that fails waits this long.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -42,7 +42,9 @@ impl Local {
         let redlock = nodes::connect(&settings).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let app = App::new(redlock.clone(), &settings.global_prefix, settings.limits);
+        let gate = nodes::gate(&settings).unwrap();
+        let prefix = &settings.global_prefix;
+        let app = App::new(redlock.clone(), prefix, settings.limits, gate);
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(server::run(listener, app, async {
             let _ = stopped.await;
