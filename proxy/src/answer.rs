@@ -38,13 +38,23 @@ impl Answer {
         }
     }
 
+    /// An answer without a body.
+    pub(crate) fn empty(status: StatusCode) -> Self {
+        let mut answer = Self::json(status, &());
+        answer.body = Bytes::new();
+        answer
+    }
+
     /// The same as an HTTP response.
     pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
+        let is_empty = self.body.is_empty();
         let mut response = Response::new(Full::new(self.body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        let json = HeaderValue::from_static("application/json");
-        headers.insert(header::CONTENT_TYPE, json);
+        if !is_empty {
+            let json = HeaderValue::from_static("application/json");
+            headers.insert(header::CONTENT_TYPE, json);
+        }
         // Who holds a lock is nobody's business a moment later.
         let no_store = HeaderValue::from_static("no-store");
         headers.insert(header::CACHE_CONTROL, no_store);

@@ -5,6 +5,7 @@
 //! its source. What is wrong is never replaced by a default.
 
 mod auth;
+mod licence;
 mod parse;
 mod sources;
 mod table;
@@ -21,6 +22,7 @@ use everlock::{NodeTls, Redlock};
 
 pub(crate) use self::auth::secrets;
 pub use self::auth::{Auth, AuthMode, Secret};
+pub use self::licence::{LicenceSource, Licensing, PolarAccount};
 pub(crate) use self::parse::shown;
 pub use self::sources::Sources;
 use self::sources::{Given, Reader, Source};

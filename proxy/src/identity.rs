@@ -6,13 +6,23 @@
 
 mod api_key;
 mod gate;
+mod https;
 mod keeper;
+#[allow(dead_code, reason = "limits and metering build on it")]
+mod licence;
+#[allow(dead_code, reason = "limits and metering build on it")]
+mod licences;
 mod revocations;
 
-pub(crate) use self::api_key::{Secrets, Verified};
+pub(crate) use self::api_key::{ApiKey, MAX_API_KEY_CHARS, Secrets, Verified};
 pub use self::gate::Gate;
-pub(crate) use self::gate::{Caller, Refusal};
+pub(crate) use self::gate::{Caller, DeleteError, Refusal};
+pub(crate) use self::https::{Fetched, Https};
 pub(crate) use self::keeper::Keeper;
+pub(crate) use self::licence::file::LicenceFile;
+pub(crate) use self::licence::polar::{DEADLINE as POLAR_DEADLINE, Polar};
+pub(crate) use self::licence::{Backend, LicenceKey, MAX_LICENCE_KEY_BYTES, Unlicensed};
+pub(crate) use self::licences::Licences;
 pub(crate) use self::revocations::{Revocations, RevokeError};
 
 use std::sync::Arc;

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use everlock::{ConfigError, Redlock};
 
-use crate::config::{AuthMode, Nodes, Settings};
-use crate::identity::{Gate, Keeper, Secrets};
+use crate::config::{AuthMode, LicenceSource, Licensing, Nodes, Settings};
+use crate::identity::{
+    Backend, Gate, Https, Keeper, LicenceFile, Licences, POLAR_DEADLINE, Polar, Secrets,
+};
 use crate::telemetry::LogObserver;
 
 /// As many as a small production cluster has, so that development meets the same quorum.
@@ -29,15 +31,39 @@ pub async fn connect(settings: &Settings) -> Result<Redlock, ConfigError> {
     }
 }
 
-/// Lets in whom these settings say. It begins to watch the nodes, and needs a runtime.
-pub fn gate(settings: &Settings) -> Result<Gate, ConfigError> {
+/// Lets in whom these settings say; or says what is wrong with them. It begins to watch the nodes,
+/// and needs a runtime.
+pub fn gate(settings: &Settings) -> Result<Gate, String> {
     if settings.auth.mode == AuthMode::None {
         return Ok(Gate::open());
     }
     let keepers = match &settings.nodes {
-        Nodes::Redis(urls) => Keeper::all(urls, &settings.node_tls)?,
-        Nodes::Memory => Vec::new(),
+        Nodes::Redis(urls) => Keeper::all(urls, &settings.node_tls),
+        Nodes::Memory => Ok(Vec::new()),
     };
+    let keepers = keepers.map_err(|error| error.to_string())?;
+    let licensing = settings.auth.licensing.as_ref();
+    let licences = licensing.map(licences).transpose()?;
     let secrets = Secrets::new(&settings.auth.secrets);
-    Ok(Gate::guarded(&settings.global_prefix, secrets, keepers))
+    let prefix = &settings.global_prefix;
+    Ok(Gate::guarded(prefix, secrets, keepers, licences))
+}
+
+fn licences(licensing: &Licensing) -> Result<Arc<Licences>, String> {
+    let backend: Arc<dyn Backend> = match &licensing.source {
+        LicenceSource::File(path) => {
+            let file = LicenceFile::open(path);
+            Arc::new(file.map_err(|problem| format!("the licence file: {problem}"))?)
+        }
+        LicenceSource::Polar(account) => {
+            let https = Https::new(&account.url, account.ca.as_deref(), POLAR_DEADLINE);
+            let https = https.map_err(|problem| format!("--polar-url: {problem}"))?;
+            if https.is_plain_to_others() {
+                return Err("--polar-url: the token would be sent without TLS".to_owned());
+            }
+            Arc::new(Polar::new(https, &account.organisation, &account.token))
+        }
+    };
+    let (refresh, grace) = (licensing.refresh, licensing.grace);
+    Ok(Arc::new(Licences::new(backend, refresh, grace)))
 }

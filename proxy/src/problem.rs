@@ -16,6 +16,12 @@ pub(crate) enum Kind {
     Unauthenticated,
     /// Whether an API key is valid can't be told.
     Unsure,
+    /// There is no good licence.
+    Unlicensed,
+    /// Whether a licence is good can't be told.
+    LicenceUnknown,
+    /// There is no such API key.
+    NoSuchKey,
     /// There is nothing at that path.
     NoSuchRoute,
     /// The path exists, but not for this method.
@@ -43,7 +49,9 @@ const fn row(kind: Kind) -> (StatusCode, Option<u64>, bool) {
         Kind::BadRequest => (StatusCode::BAD_REQUEST, None, false),
         Kind::Unauthenticated => (StatusCode::UNAUTHORIZED, None, false),
         Kind::Unsure => (StatusCode::SERVICE_UNAVAILABLE, Some(1), false),
-        Kind::NoSuchRoute => (StatusCode::NOT_FOUND, None, false),
+        Kind::Unlicensed => (StatusCode::FORBIDDEN, None, false),
+        Kind::LicenceUnknown => (StatusCode::SERVICE_UNAVAILABLE, Some(5), false),
+        Kind::NoSuchKey | Kind::NoSuchRoute => (StatusCode::NOT_FOUND, None, false),
         Kind::WrongMethod(_) => (StatusCode::METHOD_NOT_ALLOWED, None, false),
         Kind::SlowBody => (StatusCode::REQUEST_TIMEOUT, None, true),
         Kind::LargeBody => (StatusCode::PAYLOAD_TOO_LARGE, None, true),

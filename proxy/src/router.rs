@@ -10,16 +10,19 @@ use crate::verb::Verb;
 pub(crate) enum Route {
     /// A lock operation.
     Lock(Verb),
+    /// API keys of a licence.
+    ApiKey,
     /// Whether the process is alive.
     Healthz,
     /// Whether it can serve locks.
     Readyz,
 }
 
-const ROUTES: [(&str, Route); 5] = [
+const ROUTES: [(&str, Route); 6] = [
     ("/lock/acquire", Route::Lock(Verb::Acquire)),
     ("/lock/extend", Route::Lock(Verb::Extend)),
     ("/lock/release", Route::Lock(Verb::Release)),
+    ("/api-key", Route::ApiKey),
     ("/healthz", Route::Healthz),
     ("/readyz", Route::Readyz),
 ];
@@ -41,7 +44,7 @@ impl Route {
     pub(crate) const fn verb(self) -> Option<Verb> {
         match self {
             Self::Lock(verb) => Some(verb),
-            Self::Healthz | Self::Readyz => None,
+            Self::ApiKey | Self::Healthz | Self::Readyz => None,
         }
     }
 
@@ -49,6 +52,7 @@ impl Route {
     pub(crate) fn check(self, method: &Method) -> Result<(), Problem> {
         let allow = match self {
             Self::Lock(_) => "POST",
+            Self::ApiKey => "POST, DELETE",
             Self::Healthz | Self::Readyz => "GET, HEAD",
         };
         if allow.split(", ").any(|allowed| allowed == method.as_str()) {

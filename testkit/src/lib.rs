@@ -8,6 +8,7 @@
 //!   refuses traffic on command.
 //! - [`ProcessUnderTest`]: a program with its output, its signals and its exit status.
 //! - [`history`]: what clients were told, and the judge of it.
+//! - [`FakePolar`]: the part of Polar's API that licences need, over TLS, with faults to order.
 //! - [`replay_seeds`]: the fuzzers' seeds and mutations of them, for an ordinary test.
 //! - [`eventually`]: waits for a condition instead of sleeping for a guess.
 //!
@@ -21,6 +22,7 @@
 
 mod fault_proxy;
 pub mod history;
+mod polar;
 mod port;
 mod process;
 mod redis;
@@ -31,6 +33,7 @@ mod wait;
 mod watchdog;
 
 pub use fault_proxy::{Door, FaultProxy, Flow};
+pub use polar::{FakePolar, Fault as PolarFault, Licence as PolarLicence};
 pub use port::ReservedPort;
 pub use process::{ProcessUnderTest, Signal};
 pub use redis::{RedisBuilder, RedisCluster, RedisServer, Reply};

@@ -4,10 +4,12 @@
 //! on the wire only; inside there are durations.
 
 mod acquire;
+mod api_key;
 mod fields;
 mod hold;
 
 pub(crate) use acquire::{AcquireAnswer, AcquireRequest, Config};
+pub(crate) use api_key::{ApiKeyAnswer, CreateKeyRequest, DeleteKeyRequest};
 pub(crate) use fields::Fields;
 pub(crate) use hold::{ExtendAnswer, ExtendRequest, ReleaseAnswer, ReleaseRequest};
 

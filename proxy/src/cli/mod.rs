@@ -8,6 +8,7 @@ mod cluster;
 mod descriptors;
 mod health;
 mod keys;
+mod keys_remote;
 mod node_args;
 mod serve;
 mod status;
@@ -40,6 +41,8 @@ pub fn run() -> ExitCode {
             _ => unreachable!("clap demands a subcommand"),
         },
         Some(("keys", matches)) => match matches.subcommand() {
+            Some(("create", matches)) => keys_remote::create(matches),
+            Some(("delete", matches)) => keys_remote::delete(matches),
             Some(("issue", matches)) => keys::issue(matches),
             Some(("revoke", matches)) => keys::revoke(matches),
             _ => unreachable!("clap demands a subcommand"),
@@ -78,10 +81,14 @@ fn command() -> Command {
 fn keys_command() -> Command {
     let issue = Command::new("issue").about("Make an API key with the secret that signs them");
     let revoke = Command::new("revoke").about("Delete an API key, by telling the nodes");
+    let create = Command::new("create").about("Have a proxy make an API key from a licence");
+    let delete = Command::new("delete").about("Have a proxy delete an API key of a licence");
     Command::new("keys")
         .about("Make and delete API keys")
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .subcommand(keys_remote::CreateArgs::augment_args(create))
+        .subcommand(keys_remote::DeleteArgs::augment_args(delete))
         .subcommand(keys::IssueArgs::augment_args(issue))
         .subcommand(keys::RevokeArgs::augment_args(revoke))
 }

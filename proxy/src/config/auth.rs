@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use super::licence::{self, Licensing};
 use super::sources::{Reader, Source};
 use super::table::SECRETS_ENV;
 
@@ -20,6 +21,8 @@ pub enum AuthMode {
     None,
     /// Who has an API key.
     Keys,
+    /// The same, and keys are made from licences, which have to be good.
+    Licence,
 }
 
 /// A secret that signs API keys; not shown by `Debug`.
@@ -58,6 +61,8 @@ pub struct Auth {
     pub mode: AuthMode,
     /// The first signs API keys, all verify them; none without authentication.
     pub secrets: Vec<Secret>,
+    /// Who knows licences; none but with [`AuthMode::Licence`].
+    pub licensing: Option<Licensing>,
 }
 
 /// One secret a line, or between commas; `#` begins a line that is none.
@@ -80,24 +85,32 @@ pub(crate) fn secrets(text: &str) -> Result<Vec<Secret>, String> {
     }
 }
 
-/// Reads mode and secrets; a problem is noted already.
+/// Reads all of it; a problem is noted already.
 pub(super) fn read(reader: &mut Reader<'_>) -> Auth {
     let mode = reader.read("auth", |text| match text {
         "none" => Ok(AuthMode::None),
         "keys" => Ok(AuthMode::Keys),
+        "licence" => Ok(AuthMode::Licence),
         _ => Err(format!(
-            "{text:?} is no way to authenticate: it takes none or keys"
+            "{text:?} is no way to authenticate: it takes none, keys or licence"
         )),
     });
+    let secrets = signing(reader, mode);
+    let licensing = licence::read(reader, mode);
+    Auth {
+        mode,
+        secrets,
+        licensing,
+    }
+}
+
+fn signing(reader: &mut Reader<'_>, mode: AuthMode) -> Vec<Secret> {
     let flag = "api-key-secret-file";
     let file = reader.read_file(flag);
     let variable = reader.variable(SECRETS_ENV);
     let (source, text) = match (file, variable) {
         (Err(()), _) => {
-            return Auth {
-                mode,
-                secrets: Vec::new(),
-            };
+            return Vec::new();
         }
         (Ok(Some(bytes)), None) => {
             let text = String::from_utf8(bytes);
@@ -108,10 +121,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Auth {
         (Ok(Some(_)), Some(_)) => {
             let problem = format!("can't be combined with variable {SECRETS_ENV}");
             reader.problem(&reader.source(flag), &problem);
-            return Auth {
-                mode,
-                secrets: Vec::new(),
-            };
+            return Vec::new();
         }
         (Ok(None), None) => {
             if mode != AuthMode::None {
@@ -120,10 +130,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Auth {
                 );
                 reader.problem(&reader.source("auth"), &problem);
             }
-            return Auth {
-                mode,
-                secrets: Vec::new(),
-            };
+            return Vec::new();
         }
     };
     match text.and_then(|text| secrets(&text)) {
@@ -132,14 +139,11 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Auth {
                 let problem = "is of no use: nobody has to authenticate without --auth keys";
                 reader.problem(&source, problem);
             }
-            Auth { mode, secrets }
+            secrets
         }
         Err(problem) => {
             reader.problem(&source, &problem);
-            Auth {
-                mode,
-                secrets: Vec::new(),
-            }
+            Vec::new()
         }
     }
 }

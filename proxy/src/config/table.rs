@@ -117,13 +117,60 @@ pub const SETTINGS: &[Setting] = &[
         "EVERLOCK_AUTH",
         "MODE",
         "none",
-        "Who may ask for locks: none (nobody has to authenticate) or keys (who has an API key)",
+        "Who may ask for locks: none (nobody has to authenticate), keys (who has an API key) or \
+         licence (who has an API key, which they make themselves from a good licence)",
     ),
     file(
         "api-key-secret-file",
         "EVERLOCK_API_KEY_SECRET_FILE",
         "Secrets that sign API keys, a line each: the first signs, all verify; or give them in \
          EVERLOCK_API_KEY_SECRETS",
+    ),
+    file(
+        "licence-file",
+        "EVERLOCK_LICENCE_FILE",
+        "Licences in a TOML file, read again when it changes",
+    ),
+    Setting {
+        flag: "polar-organization",
+        env: "EVERLOCK_POLAR_ORGANIZATION",
+        key: "polar-organization",
+        value: Some("ID"),
+        many: false,
+        default: None,
+        help: "Licences come from Polar, where this is the organisation that sells them",
+    },
+    file(
+        "polar-token-file",
+        "EVERLOCK_POLAR_TOKEN_FILE",
+        "An access token of the organisation, or give it in EVERLOCK_POLAR_TOKEN",
+    ),
+    setting(
+        "polar-url",
+        "EVERLOCK_POLAR_URL",
+        "URL",
+        "https://api.polar.sh/v1",
+        "The base URL of Polar's API",
+    ),
+    file(
+        "polar-ca",
+        "EVERLOCK_POLAR_CA",
+        "PEM certificates of the authorities that Polar is trusted by, in place of the public ones",
+    ),
+    setting(
+        "licence-refresh",
+        "EVERLOCK_LICENCE_REFRESH",
+        "TIME",
+        "60s",
+        "How often a licence that is used is looked up again",
+    ),
+    // A working day and a night: whoever can mend it has been there by then.
+    setting(
+        "licence-grace",
+        "EVERLOCK_LICENCE_GRACE",
+        "TIME",
+        "24h",
+        "For how long a licence that was good counts as good while nobody can say",
     ),
     setting(
         "global-prefix",
@@ -237,10 +284,12 @@ pub(crate) const CONFIG_FLAG: &str = "config";
 pub(crate) const CONFIG_ENV: &str = "EVERLOCK_CONFIG";
 /// Secrets, which have no flag: other users of the machine can read flags.
 pub(crate) const SECRETS_ENV: &str = "EVERLOCK_API_KEY_SECRETS";
+pub(crate) const POLAR_TOKEN_ENV: &str = "EVERLOCK_POLAR_TOKEN";
 /// What is no setting, and what other subcommands read.
 pub(crate) const OTHER_VARIABLES: &[&str] = &[
     CONFIG_ENV,
     SECRETS_ENV,
+    POLAR_TOKEN_ENV,
     "EVERLOCK_CLUSTER_MAX_LEASE",
     "EVERLOCK_CLUSTER_WAIT",
     "EVERLOCK_HEALTH_URL",

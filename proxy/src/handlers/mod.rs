@@ -1,6 +1,7 @@
 //! One handler for each route: from a request within its bounds to an answer.
 
 pub(crate) mod acquire;
+pub(crate) mod api_key;
 pub(crate) mod extend;
 pub(crate) mod health;
 pub(crate) mod release;

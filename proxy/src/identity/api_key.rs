@@ -21,7 +21,7 @@ use crate::config::Secret;
 /// By what scanners find keys that leaked.
 const PREFIX: &str = "everlock_";
 /// The longest key there can be, with room; longer texts are not looked at.
-const MAX_KEY_CHARS: usize = 512;
+pub(crate) const MAX_API_KEY_CHARS: usize = 512;
 /// Nobody guesses one in 2^128.
 const TAG_BYTES: usize = 16;
 /// Base32 of a CRC-32.
@@ -116,7 +116,7 @@ impl Secrets {
 
     /// What the key says, if one of the secrets signed it.
     pub(crate) fn verify(&self, text: &str) -> Option<Verified> {
-        if text.len() > MAX_KEY_CHARS || !text.is_ascii() {
+        if text.len() > MAX_API_KEY_CHARS || !text.is_ascii() {
             return None;
         }
         let body = text.strip_prefix(PREFIX)?;
@@ -132,10 +132,6 @@ impl Secrets {
     }
 
     /// Whether the key was made from this licence key.
-    #[allow(
-        dead_code,
-        reason = "keys are made from licences once these have a backend"
-    )]
     pub(crate) fn is_of_licence(&self, key: &Verified, licence_key: &str) -> bool {
         let Some(licence) = &key.licence else {
             return false;

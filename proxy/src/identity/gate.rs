@@ -1,13 +1,18 @@
-//! Who is let in.
+//! Who is let in, and by which licence.
 
 use std::sync::Arc;
 
-use super::{Identity, Keeper, Revocations, Secrets, Verified};
+use super::licence::{Licence, LicenceKey, Unlicensed};
+use super::licences::Licences;
+use super::{ApiKey, Identity, Keeper, Revocations, RevokeError, Secrets, Verified};
 
 /// Who a request acts for.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) identity: Identity,
+    /// By which licence; none where the operator made the key, or nobody has to authenticate.
+    #[allow(dead_code, reason = "limits and metering build on it")]
+    pub(crate) licence: Option<Arc<Licence>>,
 }
 
 /// Why nobody is let in.
@@ -17,6 +22,21 @@ pub(crate) enum Refusal {
     Unauthenticated,
     /// Whether the key was deleted can't be told: no majority of nodes was read lately.
     Unsure,
+    /// The key is valid; its licence is not, or can't be looked up.
+    Unlicensed(Unlicensed),
+}
+
+/// Why an API key was not deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeleteError {
+    /// The licence is none, or can't be looked up.
+    Unlicensed(Unlicensed),
+    /// The API key is not of this licence, or not valid at all.
+    NotYours,
+    /// No majority of nodes took it in time: it may be deleted.
+    Unavailable,
+    /// As many keys are deleted as can be.
+    Full,
 }
 
 /// Decides who a request acts for.
@@ -26,6 +46,7 @@ pub struct Gate(Option<Arc<Guarded>>);
 struct Guarded {
     secrets: Secrets,
     revocations: Revocations,
+    licences: Option<Arc<Licences>>,
 }
 
 impl Gate {
@@ -35,13 +56,20 @@ impl Gate {
         Self(None)
     }
 
-    /// Only those with an API key are let in. Watches the nodes as long as it lives.
-    pub(crate) fn guarded(prefix: &str, secrets: Secrets, keepers: Vec<Keeper>) -> Self {
+    /// Only those with an API key are let in, and if there are licences, only while theirs is
+    /// good. Watches the nodes as long as it lives.
+    pub(crate) fn guarded(
+        prefix: &str,
+        secrets: Secrets,
+        keepers: Vec<Keeper>,
+        licences: Option<Arc<Licences>>,
+    ) -> Self {
         let revocations = Revocations::new(prefix, &secrets.names(), keepers);
         revocations.watch();
         Self(Some(Arc::new(Guarded {
             secrets,
             revocations,
+            licences,
         })))
     }
 
@@ -51,11 +79,18 @@ impl Gate {
         guarded.is_none_or(|guarded| guarded.revocations.is_fresh())
     }
 
-    /// Who this API key is of.
-    pub(crate) fn admit(&self, key: Option<&str>) -> Result<Caller, Refusal> {
+    /// Whether API keys are made from licences here.
+    pub(crate) fn has_licences(&self) -> bool {
+        let guarded = self.0.as_ref();
+        guarded.is_some_and(|guarded| guarded.licences.is_some())
+    }
+
+    /// Who this API key is of. Asks the backend of licences only about one that it was not asked
+    /// about for long; nothing is left behind if the future is dropped.
+    pub(crate) async fn admit(&self, key: Option<&str>) -> Result<Caller, Refusal> {
         let Some(guarded) = &self.0 else {
-            let identity = Identity::anonymous();
-            return Ok(Caller { identity });
+            let (identity, licence) = (Identity::anonymous(), None);
+            return Ok(Caller { identity, licence });
         };
         let verified = key.and_then(|key| guarded.secrets.verify(key));
         let verified = verified.ok_or(Refusal::Unauthenticated)?;
@@ -65,8 +100,54 @@ impl Gate {
         if !guarded.revocations.is_fresh() {
             return Err(Refusal::Unsure);
         }
+        let licence = match (&guarded.licences, &verified.licence) {
+            (Some(licences), Some(claim)) => {
+                let licence = licences.look_up(&claim.reference).await;
+                Some(licence.map_err(Refusal::Unlicensed)?)
+            }
+            _ => None,
+        };
         let identity = verified.identity;
-        Ok(Caller { identity })
+        // The file may have given the licence to somebody else meanwhile.
+        if licence
+            .as_ref()
+            .is_some_and(|licence| licence.identity != identity)
+        {
+            return Err(Refusal::Unlicensed(Unlicensed::Refused));
+        }
+        Ok(Caller { identity, licence })
+    }
+
+    /// A new API key from a licence.
+    pub(crate) async fn make_key(&self, key: &LicenceKey) -> Result<ApiKey, Unlicensed> {
+        let guarded = self.0.as_ref().ok_or(Unlicensed::Refused)?;
+        let licences = guarded.licences.as_ref().ok_or(Unlicensed::Refused)?;
+        let licence = licences.validate(key).await?;
+        let from = (licence.reference.as_str(), key.reveal());
+        Ok(guarded.secrets.issue(&licence.identity, Some(from)))
+    }
+
+    /// Deletes an API key, for whoever has the licence key that it was made from: that is known
+    /// from the API key alone, so it works while the backend is down and after the licence ended.
+    pub(crate) async fn delete_key(
+        &self,
+        key: &LicenceKey,
+        api_key: &str,
+    ) -> Result<(), DeleteError> {
+        let guarded = self.0.as_ref().ok_or(DeleteError::NotYours)?;
+        let licences = guarded.licences.as_ref().ok_or(DeleteError::NotYours)?;
+        let verified = guarded.secrets.verify(api_key);
+        let own = |verified: &Verified| guarded.secrets.is_of_licence(verified, key.reveal());
+        let Some(verified) = verified.filter(own) else {
+            let licensed = licences.validate(key).await;
+            licensed.map_err(DeleteError::Unlicensed)?;
+            return Err(DeleteError::NotYours);
+        };
+        let revoked = guarded.revocations.revoke(verified.secret, verified.id);
+        revoked.await.map_err(|error| match error {
+            RevokeError::Unavailable => DeleteError::Unavailable,
+            RevokeError::Full => DeleteError::Full,
+        })
     }
 }
 

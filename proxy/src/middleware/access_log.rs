@@ -47,7 +47,7 @@ impl AccessLog {
         // What the client made up is not repeated, be it a path or a method.
         let path = self.route.map_or("other", Route::path);
         let method = match self.method {
-            Method::GET | Method::HEAD | Method::POST => self.method.as_str(),
+            Method::GET | Method::HEAD | Method::POST | Method::DELETE => self.method.as_str(),
             _ => "other",
         };
         let id = self.id.to_str().unwrap_or_default();

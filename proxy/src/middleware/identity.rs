@@ -7,25 +7,31 @@ use hyper::HeaderMap;
 use hyper::header;
 
 use crate::app::App;
-use crate::identity::{Caller, Refusal};
+use crate::identity::{Caller, Refusal, Unlicensed};
 use crate::problem::{Kind, Problem};
 
 const SCHEME: &str = "bearer";
 
-pub(super) fn resolve(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
-    app.gate
-        .admit(bearer(headers))
-        .map_err(|refusal| match refusal {
-            Refusal::Unauthenticated => {
-                let message = "a valid API key is needed: Authorization: Bearer <API key>";
-                Problem::new(Kind::Unauthenticated, message)
-            }
-            Refusal::Unsure => {
-                let message =
-                    "no quorum of nodes answers: whether API keys were deleted is not known";
-                Problem::new(Kind::Unsure, message)
-            }
-        })
+pub(super) async fn resolve(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
+    let admitted = app.gate.admit(bearer(headers)).await;
+    admitted.map_err(|refusal| match refusal {
+        Refusal::Unauthenticated => {
+            let message = "a valid API key is needed: Authorization: Bearer <API key>";
+            Problem::new(Kind::Unauthenticated, message)
+        }
+        Refusal::Unsure => {
+            let message = "no quorum of nodes answers: whether API keys were deleted is not known";
+            Problem::new(Kind::Unsure, message)
+        }
+        Refusal::Unlicensed(Unlicensed::Refused) => {
+            let message = "the licence of this API key was revoked or has expired";
+            Problem::new(Kind::Unlicensed, message)
+        }
+        Refusal::Unlicensed(Unlicensed::Unavailable) => {
+            let message = "the licence of this API key can't be looked up now";
+            Problem::new(Kind::LicenceUnknown, message)
+        }
+    })
 }
 
 /// The API key, if one was given, and not two.

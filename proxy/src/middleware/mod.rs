@@ -14,7 +14,7 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Request, Response, Version};
+use hyper::{Method, Request, Response, Version};
 
 use self::access_log::AccessLog;
 use crate::answer::Answer;
@@ -60,12 +60,25 @@ async fn respond(
 ) -> Result<Answer, Problem> {
     hygiene::check(parts)?;
     let nowhere = || Problem::new(Kind::NoSuchRoute, "there is nothing at this path");
+    let route = route.filter(|route| *route != Route::ApiKey || app.gate.has_licences());
     let route = route.ok_or_else(nowhere)?;
     route.check(&parts.method)?;
     match route {
         Route::Healthz => Ok(handlers::health::alive()),
         Route::Readyz => Ok(handlers::health::ready(app).await),
+        Route::ApiKey => api_key(app, parts, body).await,
         Route::Lock(verb) => lock(app, parts, body, verb, attempts).await,
+    }
+}
+
+/// Who asks here shows a licence key, in the body.
+async fn api_key(app: &App, parts: &Parts, body: &mut Incoming) -> Result<Answer, Problem> {
+    body::check_type(&parts.headers)?;
+    let fields = Fields::parse(&body::read(body, &app.limits).await?)?;
+    if parts.method == Method::DELETE {
+        handlers::api_key::delete(app, &fields).await
+    } else {
+        handlers::api_key::create(app, &fields).await
     }
 }
 
@@ -76,7 +89,7 @@ async fn lock(
     verb: Verb,
     attempts: &AttemptCounter,
 ) -> Result<Answer, Problem> {
-    let Caller { identity } = identity::resolve(app, &parts.headers)?;
+    let Caller { identity, .. } = identity::resolve(app, &parts.headers).await?;
     body::check_type(&parts.headers)?;
     let fields = Fields::parse(&body::read(body, &app.limits).await?)?;
     match verb {

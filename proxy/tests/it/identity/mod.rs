@@ -2,4 +2,5 @@
 
 mod api_keys;
 mod deleted_keys;
+mod licences;
 mod setup;
