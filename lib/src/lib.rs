@@ -9,9 +9,11 @@ mod error;
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod lease;
 pub mod node;
 pub mod observer;
 mod redlock;
+mod renewing;
 
 pub use crate::config::{AcquireOptions, AttemptCounter, NodeTls};
 pub use crate::core::marker::Cause;

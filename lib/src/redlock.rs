@@ -39,6 +39,7 @@ use crate::core::quorum::{Reply, Vote, majority};
 use crate::core::time::median;
 use crate::core::token::{FencingToken, TokenClock};
 use crate::core::types::{NodeId, Resource};
+use crate::core::validity::Drift;
 use crate::entropy::Entropy;
 use crate::node::{Ballot, Judged, Node};
 use crate::observer::Observer;
@@ -104,6 +105,18 @@ impl Redlock {
     /// Starts the configuration of a client.
     pub fn builder() -> RedlockBuilder {
         RedlockBuilder::default()
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
+    }
+
+    pub(crate) fn entropy(&self) -> &Arc<dyn Entropy> {
+        &self.inner.entropy
+    }
+
+    pub(crate) fn drift(&self) -> Drift {
+        self.inner.settings.drift
     }
 
     /// How many nodes there are.

@@ -114,7 +114,8 @@ fn nodes_know_nothing_of_the_quorum_client() {
 #[test]
 fn only_one_file_reads_clocks_and_one_draws_randomness() {
     let clocks = ["Instant::now", "SystemTime", "clock_gettime", "elapsed()"];
-    absent("src", &clocks, &["clock.rs"]);
+    // The contract's suite runs by the test's time.
+    absent("src", &clocks, &["clock.rs", "lease/contract.rs"]);
     absent(
         "src",
         &["rand::", "getrandom", "now_v7", "new_v4"],
@@ -161,12 +162,28 @@ fn every_file_says_at_its_head_what_it_is_for() {
 }
 
 #[test]
-fn every_rule_of_the_conformance_suite_is_run() {
-    let suite =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/node/conformance.rs"))
-            .unwrap();
+fn leases_know_nothing_of_redis_and_only_one_of_them_knows_the_quorum_client() {
+    let quorum = ["crate::redlock", "crate::node", "crate::cluster"];
+    absent("src/lease", &quorum, &["lease/redlock.rs"]);
+    absent(
+        "src",
+        &["kube::", "k8s_openapi"],
+        &["lease/kubernetes.rs", "kubernetes/record.rs"],
+    );
+}
+
+#[test]
+fn every_rule_of_the_suites_is_run() {
+    assert!(rules_in("src/node/conformance") > 50);
+    assert!(rules_in("src/lease/contract") > 40);
+}
+
+/// How many rules a suite has, all of which are in its list.
+fn rules_in(folder: &str) -> usize {
+    let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("{folder}.rs"));
+    let suite = fs::read_to_string(suite).unwrap();
     let mut rules = 0;
-    for (path, text) in files("src/node/conformance", "rs") {
+    for (path, text) in files(folder, "rs") {
         let group = path.file_stem().unwrap().to_str().unwrap();
         for line in text.lines() {
             let Some(rest) = line.strip_prefix("pub async fn ") else {
@@ -177,5 +194,5 @@ fn every_rule_of_the_conformance_suite_is_run() {
             rules += 1;
         }
     }
-    assert!(rules > 50, "{rules}");
+    rules
 }

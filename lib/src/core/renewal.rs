@@ -13,6 +13,9 @@ use super::time::Moment;
 pub struct RenewalPlan {
     /// The lease that each renewal restores.
     pub lease: Duration,
+    /// How long after one renewal the next is due; when a third of the validity is
+    /// over, if that is not said.
+    pub interval: Option<Duration>,
     /// Until when the lock may be relied on, as it was granted.
     pub valid_until: Moment,
     /// When the lease that was granted ends on the nodes at the earliest.
@@ -121,21 +124,32 @@ impl Renewal {
             let stop = self.plan.not_after.unwrap_or(self.next);
             return RenewStep::SleepUntil(self.next.min(stop).min(self.plan.valid_until));
         }
-        let left = self.plan.expires.saturating_since(now);
         // A renewal that is not heard of is tried again after a while.
         self.next = self.retry(now);
         RenewStep::Extend {
-            by: self
-                .plan
-                .lease
-                .saturating_sub(left)
-                .max(Duration::from_millis(1)),
+            by: self.missing(now),
         }
+    }
+
+    /// How much time restores the full lease at `now`.
+    #[must_use]
+    pub fn missing(&self, now: Moment) -> Duration {
+        let left = self.plan.expires.saturating_since(now);
+        let missing = self.plan.lease.saturating_sub(left);
+        missing.max(Duration::from_millis(1))
+    }
+
+    /// Whether the lock may be relied on at `now`.
+    #[must_use]
+    pub fn is_valid(&self, now: Moment) -> bool {
+        self.lost.is_none() && now < self.plan.valid_until
     }
 
     /// A renewal ended like this at `now`.
     pub fn renewed(&mut self, result: Renewed, now: Moment) {
         match result {
+            // Whoever asked since was told that it is over, and so it stays.
+            Renewed::Until { .. } if now >= self.plan.valid_until => {}
             Renewed::Until {
                 valid_until,
                 expires,
@@ -158,7 +172,8 @@ impl Renewal {
 
     fn due(&self, now: Moment) -> Moment {
         let left = self.plan.valid_until.saturating_since(now);
-        now + left.mul_f64(1.0 - RENEW_AT).max(SHORTEST_PAUSE)
+        let pause = self.plan.interval.unwrap_or(left.mul_f64(1.0 - RENEW_AT));
+        now + pause.max(SHORTEST_PAUSE)
     }
 
     fn retry(&self, now: Moment) -> Moment {
@@ -180,6 +195,7 @@ mod tests {
     fn held(not_after: Option<Moment>) -> Renewal {
         let plan = RenewalPlan {
             lease: LEASE,
+            interval: None,
             valid_until: at(9_000),
             expires: at(9_000),
             not_after,
@@ -264,6 +280,46 @@ mod tests {
     }
 
     #[test]
+    fn a_renewal_that_is_heard_of_after_the_validity_brings_nothing_back() {
+        let mut renewal = held(None);
+        let late = Renewed::Until {
+            valid_until: at(12_000),
+            expires: at(12_000),
+        };
+        renewal.renewed(late, at(9_000));
+        assert!(!renewal.is_valid(at(9_000)));
+        assert_eq!(
+            renewal.step(at(9_001)),
+            RenewStep::Lost(LossReason::Expired)
+        );
+    }
+
+    #[test]
+    fn renewals_are_an_interval_apart_where_one_is_given() {
+        let plan = RenewalPlan {
+            lease: LEASE,
+            interval: Some(Duration::from_secs(1)),
+            valid_until: at(9_000),
+            expires: at(9_000),
+            not_after: None,
+        };
+        let mut renewal = Renewal::new(plan, at(0));
+        assert_eq!(renewal.step(at(0)), RenewStep::SleepUntil(at(1_000)));
+        assert!(matches!(renewal.step(at(1_000)), RenewStep::Extend { .. }));
+        let renewed = Renewed::Until {
+            valid_until: at(10_000),
+            expires: at(10_000),
+        };
+        renewal.renewed(renewed, at(1_100));
+        assert_eq!(renewal.step(at(1_100)), RenewStep::SleepUntil(at(2_100)));
+        renewal.renewed(Renewed::Unknown, at(2_000));
+        assert!(
+            matches!(renewal.step(at(2_000)), RenewStep::SleepUntil(at) if at > Moment::default()),
+            "what failed is tried again, and not in a storm"
+        );
+    }
+
+    #[test]
     fn a_lock_held_for_as_long_as_it_may_be_runs_out() {
         let mut renewal = held(Some(at(5_000)));
         assert!(matches!(renewal.step(at(3_100)), RenewStep::Extend { .. }));
@@ -286,6 +342,7 @@ mod tests {
         let valid_until = at(1);
         let plan = RenewalPlan {
             lease: Duration::from_millis(10),
+            interval: None,
             valid_until,
             expires: valid_until,
             not_after: None,

@@ -22,7 +22,7 @@ use crate::observer::Event;
 pub struct Extension {
     valid_until: Moment,
     /// When the lease ends on a quorum of nodes at the earliest.
-    pub(super) expires: Moment,
+    expires: Moment,
     token: Option<FencingToken>,
     clock: Arc<dyn Clock>,
 }
@@ -32,6 +32,10 @@ impl Extension {
     #[must_use]
     pub const fn valid_until(&self) -> Moment {
         self.valid_until
+    }
+
+    pub(crate) const fn expires(&self) -> Moment {
+        self.expires
     }
 
     /// For how long the lock may be relied on from now; zero once that is over.

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "every test file uses its own part of it")]
 
 pub(crate) mod filter;
+pub(crate) mod leases;
 pub(crate) mod redis;
 pub(crate) mod secured;
 pub(crate) mod turns;
@@ -35,7 +36,7 @@ pub(crate) struct TokioClock {
 }
 
 impl TokioClock {
-    fn new(origin: tokio::time::Instant) -> Self {
+    pub(crate) fn new(origin: tokio::time::Instant) -> Self {
         Self {
             origin,
             offset: AtomicI64::new(0),
