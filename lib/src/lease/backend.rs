@@ -5,11 +5,12 @@
 //! sees to it that each call ends, and says honestly when it does not know.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::LeaseError;
 use super::token::LeaseToken;
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment};
 
 /// Where leases of one name are kept, as one owner reaches it.
 ///
@@ -30,6 +31,10 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     fn supports_tokens(&self) -> bool {
         true
     }
+
+    /// The clock of this process, which all moments below are of. It counts the time
+    /// during which the machine was suspended, as [`SystemClock`](crate::clock::SystemClock) does.
+    fn clock(&self) -> Arc<dyn Clock>;
 
     /// One attempt to begin a tenure.
     fn acquire(&self) -> impl Future<Output = Answer<Self::Hold>> + Send;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::LeaseError;
 use super::backend::{Answer, Backend, Habits, Lasts};
+use crate::clock::Clock;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +123,10 @@ impl<B: Backend> Backend for FaultyBackend<B> {
 
     fn supports_tokens(&self) -> bool {
         self.inner.supports_tokens()
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        self.inner.clock()
     }
 
     async fn acquire(&self) -> Answer<B::Hold> {

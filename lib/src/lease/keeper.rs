@@ -21,7 +21,6 @@ use super::options::LeaseOptions;
 use super::subscription::{Handlers, LostHandler, Subscription, call};
 use super::token::LeaseToken;
 use super::{Lease, LeaseError, LeaseFuture};
-use crate::clock::Clock;
 
 /// A [`Lease`] on a backend.
 pub struct Keeper<B: Backend> {
@@ -33,20 +32,20 @@ impl<B: Backend> Keeper<B> {
     /// have bounds of their own below this.
     pub const MAX_CALL: Duration = Duration::from_secs(30);
 
-    /// A lease on this backend, whose moments are of this clock.
+    /// A lease on this backend.
     ///
     /// # Panics
     ///
     /// Must be called within a tokio runtime, which then runs the renewals.
     #[must_use]
-    pub fn new(backend: B, options: LeaseOptions, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(backend: B, options: LeaseOptions) -> Self {
         let habits = backend.habits();
         let core = Core {
             terms: options.terms(habits),
+            clock: backend.clock(),
             backend,
             options,
             habits,
-            clock,
             runtime: Handle::current(),
             turn: tokio::sync::Mutex::new(()),
             ledger: Mutex::new(Ledger::new()),

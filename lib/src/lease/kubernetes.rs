@@ -86,7 +86,7 @@ impl KubernetesLeases {
     /// Must be called within a tokio runtime, which then runs the renewals.
     pub fn lease(&self, options: LeaseOptions) -> Result<KubernetesLease, ConfigError> {
         let backend = self.backend(&options)?;
-        Ok(Keeper::new(backend, options, Arc::clone(&self.clock)))
+        Ok(Keeper::new(backend, options))
     }
 
     /// What such a lease asks: to be wrapped, in tests.
@@ -320,6 +320,10 @@ impl Backend for KubernetesBackend {
             retry_delay: Duration::from_millis(100),
             retries_while_held: false,
         }
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
     }
 
     async fn acquire(&self) -> Answer<KubernetesHold> {

@@ -67,7 +67,7 @@ impl MemoryLeases {
     #[must_use]
     pub fn lease(&self, options: LeaseOptions) -> MemoryLease {
         let backend = self.backend(&options);
-        Keeper::new(backend, options, Arc::clone(&self.clock))
+        Keeper::new(backend, options)
     }
 
     /// What such a lease asks: to be wrapped, in tests.
@@ -196,6 +196,10 @@ impl MemoryBackend {
 
 impl Backend for MemoryBackend {
     type Hold = MemoryHold;
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
 
     async fn acquire(&self) -> Answer<MemoryHold> {
         self.try_acquire()

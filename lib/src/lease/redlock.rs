@@ -15,6 +15,7 @@ use super::backend::{Answer, Backend, Lasts, Won};
 use super::keeper::Keeper;
 use super::options::{LeaseOptions, bounded};
 use super::token::LeaseToken;
+use crate::clock::Clock;
 use crate::config::{AcquireOptions, MIN_LEASE};
 use crate::core::quorum::{Vote, majority};
 use crate::core::types::{MAX_OWNER_BYTES, OwnerId, Resource};
@@ -64,7 +65,7 @@ impl Redlock {
     /// Must be called within a tokio runtime, which then runs the renewals.
     pub fn lease(&self, options: LeaseOptions) -> Result<RedlockLease, ConfigError> {
         let backend = self.lease_backend(&options)?;
-        Ok(Keeper::new(backend, options, Arc::clone(self.clock())))
+        Ok(Keeper::new(backend, options))
     }
 
     /// What such a lease asks: to be wrapped, in tests.
@@ -172,6 +173,10 @@ pub struct RedlockHold(Grant);
 
 impl Backend for RedlockBackend {
     type Hold = RedlockHold;
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(self.redlock.clock())
+    }
 
     async fn acquire(&self) -> Answer<RedlockHold> {
         let id = self.tenure_id();

@@ -25,17 +25,27 @@ use super::{TokioClock, World};
 /// After so long it shows that nothing is heard.
 pub(crate) const SILENCE: Duration = Duration::from_millis(400);
 
-/// A process's clock: tokio's time, and what it missed while it stood still.
+/// A process's clock: tokio's time at a rate of its own, and what it missed while it
+/// stood still.
 #[derive(Debug)]
 pub(crate) struct ProcessClock {
     running: TokioClock,
+    origin: tokio::time::Instant,
+    /// By how much it is too fast, in parts of a million.
+    fast: i64,
     missed: AtomicU64,
 }
 
 impl ProcessClock {
     pub(crate) fn new(origin: tokio::time::Instant) -> Arc<Self> {
+        Self::drifting(origin, 0)
+    }
+
+    pub(crate) fn drifting(origin: tokio::time::Instant, fast: i64) -> Arc<Self> {
         Arc::new(Self {
             running: TokioClock::new(origin),
+            origin,
+            fast,
             missed: AtomicU64::new(0),
         })
     }
@@ -47,7 +57,11 @@ impl ProcessClock {
     }
 
     fn missed(&self) -> Duration {
-        Duration::from_micros(self.missed.load(Ordering::SeqCst))
+        // Enough that a clock which is slow never runs before its beginning.
+        let lead = 1_000_000;
+        let elapsed = i64::try_from(self.origin.elapsed().as_micros()).unwrap();
+        let drifted = u64::try_from(lead + elapsed * self.fast / 1_000_000).unwrap();
+        Duration::from_micros(drifted + self.missed.load(Ordering::SeqCst))
     }
 }
 
@@ -126,7 +140,7 @@ impl Subject for MemorySubject {
         let backend = self.leases.backend(&options);
         let backend = backend.with_clock(process.clock.clone());
         let backend = FaultyBackend::new(backend, process.faults.clone());
-        Arc::new(Keeper::new(backend, options, process.clock.clone()))
+        Arc::new(Keeper::new(backend, options))
     }
 
     fn weather(&self, owner: &str, weather: Weather) -> bool {
@@ -211,7 +225,7 @@ impl Subject for QuorumSubject {
         let process = self.process(options.owner());
         let backend = process.client.lease_backend(&options).unwrap();
         let backend = FaultyBackend::new(backend, process.faults.clone());
-        Arc::new(Keeper::new(backend, options, process.clock.clone()))
+        Arc::new(Keeper::new(backend, options))
     }
 
     fn weather(&self, owner: &str, weather: Weather) -> bool {

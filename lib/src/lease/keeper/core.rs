@@ -131,6 +131,7 @@ impl<B: Backend> Core<B> {
                 return answer;
             }
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(self.terms.delay) => {}
                 // Who asked has gone, or has asked for the contrary.
                 () = sender.closed() => return answer,
