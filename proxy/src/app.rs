@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Limits;
-use crate::identity::{Gate, Identity};
+use crate::identity::{Accounts, Bounds, Caller, Gate, Identity};
 use crate::readiness::Readiness;
 
 /// The proxy, without a listener.
@@ -18,6 +18,8 @@ pub struct App {
     pub(crate) redlock: Redlock,
     pub(crate) limits: Limits,
     pub(crate) gate: Gate,
+    /// What each identity may ask of this proxy.
+    pub(crate) accounts: Accounts,
     pub(crate) readiness: Readiness,
     /// One permit for each acquire that is under way.
     pub(crate) waiters: Arc<Semaphore>,
@@ -33,6 +35,11 @@ impl App {
     pub fn new(redlock: Redlock, prefix: &str, limits: Limits, gate: Gate) -> Arc<Self> {
         Arc::new(Self {
             gate,
+            accounts: Accounts::new(Bounds {
+                rate: limits.identity_rate,
+                max_waiters: limits.identity_max_waiters,
+                ..Bounds::default()
+            }),
             readiness: Readiness::new(redlock.clone()),
             redlock,
             waiters: Arc::new(Semaphore::new(limits.max_waiters)),
@@ -58,10 +65,17 @@ impl App {
         self.drain.cancelled().await;
     }
 
-    /// The longest lease that may be asked for, as far as it is known.
-    pub(crate) fn max_lease(&self) -> Duration {
+    /// The longest lease that this caller may ask for, as far as it is known.
+    pub(crate) fn max_lease(&self, caller: &Caller) -> Duration {
         let known = self.redlock.max_lease().unwrap_or(MAX_MAX_LEASE);
-        self.limits.max_lease.map_or(known, |own| own.min(known))
+        let bounds = [self.limits.max_lease, caller.bounds().max_lease];
+        bounds.into_iter().flatten().fold(known, Duration::min)
+    }
+
+    /// The longest wait that this caller may ask for.
+    pub(crate) fn max_wait(&self, caller: &Caller) -> Duration {
+        let own = caller.bounds().max_wait;
+        own.map_or(self.limits.max_wait, |own| own.min(self.limits.max_wait))
     }
 
     /// The key on the nodes. Users control its last part alone: neither prefix

@@ -59,6 +59,10 @@ pub struct Limits {
     pub max_connections: usize,
     /// Acquires that are under way at once.
     pub max_waiters: usize,
+    /// Requests of one identity in a second, on this proxy; none for no bound.
+    pub identity_rate: Option<u32>,
+    /// Acquires of one identity that are under way at once, on this proxy; none for no bound.
+    pub identity_max_waiters: Option<usize>,
     /// The size of a request's body.
     pub max_body: usize,
     /// How long a request's header may take to arrive.
@@ -164,6 +168,10 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         }),
         max_connections: reader.read("max-connections", count),
         max_waiters: reader.read("max-waiters", count),
+        identity_rate: reader
+            .read_optional("identity-rate", count)
+            .and_then(|rate| u32::try_from(rate).ok()),
+        identity_max_waiters: reader.read_optional("identity-max-waiters", count),
         max_body: reader.read("max-body", |text| parse::size(text, 1024, MAX_MAX_BODY)),
         header_timeout: reader.read("header-timeout", timeout),
         idle_timeout: reader.read("idle-timeout", timeout),

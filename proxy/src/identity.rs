@@ -4,26 +4,31 @@
 //! is not deleted as far as a majority of nodes told within the last four seconds — or nobody has
 //! to authenticate. HTTP stays outside: this module knows texts and answers, not headers.
 
+mod accounts;
 mod api_key;
 mod gate;
 mod https;
 mod keeper;
-#[allow(dead_code, reason = "limits and metering build on it")]
+mod ledger;
 mod licence;
-#[allow(dead_code, reason = "limits and metering build on it")]
 mod licences;
+mod reporting;
 mod revocations;
+mod usage;
 
+pub(crate) use self::accounts::{Account, Accounts, OverLimit};
 pub(crate) use self::api_key::{ApiKey, MAX_API_KEY_CHARS, Secrets, Verified};
 pub use self::gate::Gate;
-pub(crate) use self::gate::{Caller, DeleteError, Refusal};
+pub(crate) use self::gate::{Caller, DeleteError, Licensing, Refusal};
 pub(crate) use self::https::{Fetched, Https};
 pub(crate) use self::keeper::Keeper;
 pub(crate) use self::licence::file::LicenceFile;
 pub(crate) use self::licence::polar::{DEADLINE as POLAR_DEADLINE, Polar};
-pub(crate) use self::licence::{Backend, LicenceKey, MAX_LICENCE_KEY_BYTES, Unlicensed};
+pub(crate) use self::licence::{Backend, Bounds, LicenceKey, MAX_LICENCE_KEY_BYTES, Unlicensed};
 pub(crate) use self::licences::Licences;
+pub(crate) use self::reporting::Reporter;
 pub(crate) use self::revocations::{Revocations, RevokeError};
+pub(crate) use self::usage::{Meters, OverUsage};
 
 use std::sync::Arc;
 

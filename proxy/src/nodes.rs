@@ -6,7 +6,8 @@ use everlock::{ConfigError, Redlock};
 
 use crate::config::{AuthMode, LicenceSource, Licensing, Nodes, Settings};
 use crate::identity::{
-    Backend, Gate, Https, Keeper, LicenceFile, Licences, POLAR_DEADLINE, Polar, Secrets,
+    self, Backend, Gate, Https, Keeper, LicenceFile, Licences, Meters, POLAR_DEADLINE, Polar,
+    Reporter, Secrets,
 };
 use crate::telemetry::LogObserver;
 
@@ -33,7 +34,7 @@ pub async fn connect(settings: &Settings) -> Result<Redlock, ConfigError> {
 
 /// Lets in whom these settings say; or says what is wrong with them. It begins to watch the nodes,
 /// and needs a runtime.
-pub fn gate(settings: &Settings) -> Result<Gate, String> {
+pub fn gate(settings: &Settings, redlock: &Redlock) -> Result<Gate, String> {
     if settings.auth.mode == AuthMode::None {
         return Ok(Gate::open());
     }
@@ -44,9 +45,19 @@ pub fn gate(settings: &Settings) -> Result<Gate, String> {
     let keepers = keepers.map_err(|error| error.to_string())?;
     let licensing = settings.auth.licensing.as_ref();
     let licences = licensing.map(licences).transpose()?;
-    let secrets = Secrets::new(&settings.auth.secrets);
     let prefix = &settings.global_prefix;
-    Ok(Gate::guarded(prefix, secrets, keepers, licences))
+    let licensing = licences.map(|licences| {
+        let meters = Meters::new(prefix, keepers.clone());
+        let backend = Arc::clone(licences.backend());
+        let reporter = Reporter::start(prefix, redlock.clone(), Arc::clone(&meters), backend);
+        identity::Licensing {
+            licences,
+            meters,
+            _reporter: reporter,
+        }
+    });
+    let secrets = Secrets::new(&settings.auth.secrets);
+    Ok(Gate::guarded(prefix, secrets, keepers, licensing))
 }
 
 fn licences(licensing: &Licensing) -> Result<Arc<Licences>, String> {

@@ -34,13 +34,18 @@ pub(crate) enum Kind {
     NotJson,
     /// The header is too large.
     LargeHeader,
-    /// The proxy has as many waiting acquires as it takes.
-    TooManyWaiters,
+    /// There is too much under way, of all or of one identity; seconds after which to ask again.
+    TooMany(u64),
+    /// The licence's allowance is used up.
+    UsedUp,
     /// The proxy is about to end.
     Draining,
     /// A fault of ours; the log knows more.
     Internal,
 }
+
+/// An allowance changes when somebody buys more or a month ends: asking more often is of no use.
+const USED_UP_RETRY_AFTER: u64 = 3600;
 
 /// Kind, status, seconds after which to try again, and whether the connection
 /// is no good for another request.
@@ -57,7 +62,12 @@ const fn row(kind: Kind) -> (StatusCode, Option<u64>, bool) {
         Kind::LargeBody => (StatusCode::PAYLOAD_TOO_LARGE, None, true),
         Kind::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, None, false),
         Kind::LargeHeader => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, None, true),
-        Kind::TooManyWaiters => (StatusCode::TOO_MANY_REQUESTS, Some(1), false),
+        Kind::TooMany(seconds) => (StatusCode::TOO_MANY_REQUESTS, Some(seconds), false),
+        Kind::UsedUp => (
+            StatusCode::TOO_MANY_REQUESTS,
+            Some(USED_UP_RETRY_AFTER),
+            false,
+        ),
         Kind::Draining => (StatusCode::SERVICE_UNAVAILABLE, Some(1), true),
         Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, None, false),
     }

@@ -12,17 +12,20 @@ pub(crate) enum Route {
     Lock(Verb),
     /// API keys of a licence.
     ApiKey,
+    /// What the caller has used.
+    Usage,
     /// Whether the process is alive.
     Healthz,
     /// Whether it can serve locks.
     Readyz,
 }
 
-const ROUTES: [(&str, Route); 6] = [
+const ROUTES: [(&str, Route); 7] = [
     ("/lock/acquire", Route::Lock(Verb::Acquire)),
     ("/lock/extend", Route::Lock(Verb::Extend)),
     ("/lock/release", Route::Lock(Verb::Release)),
     ("/api-key", Route::ApiKey),
+    ("/usage", Route::Usage),
     ("/healthz", Route::Healthz),
     ("/readyz", Route::Readyz),
 ];
@@ -44,7 +47,7 @@ impl Route {
     pub(crate) const fn verb(self) -> Option<Verb> {
         match self {
             Self::Lock(verb) => Some(verb),
-            Self::ApiKey | Self::Healthz | Self::Readyz => None,
+            Self::ApiKey | Self::Usage | Self::Healthz | Self::Readyz => None,
         }
     }
 
@@ -53,7 +56,7 @@ impl Route {
         let allow = match self {
             Self::Lock(_) => "POST",
             Self::ApiKey => "POST, DELETE",
-            Self::Healthz | Self::Readyz => "GET, HEAD",
+            Self::Usage | Self::Healthz | Self::Readyz => "GET, HEAD",
         };
         if allow.split(", ").any(|allowed| allowed == method.as_str()) {
             return Ok(());

@@ -177,7 +177,11 @@ impl Server {
         let closed = tokio::time::timeout(left(), self.connections.wait()).await;
         self.over.cancel();
         // Closing => Done. Undos go on meanwhile by themselves.
-        let undone = self.app.redlock.drained(left()).await;
+        let flushing = tokio::time::timeout(left(), self.app.gate.flush());
+        let (undone, flushed) = tokio::join!(self.app.redlock.drained(left()), flushing);
+        if flushed.is_err() {
+            tracing::warn!("the nodes were not told of everything that was used");
+        }
         if closed.is_err() {
             tracing::warn!("connections were still open at the end of the drain");
         }

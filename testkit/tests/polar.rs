@@ -113,7 +113,7 @@ async fn each_refusal_has_its_status_and_words() {
         "Not found"
     );
     polar.change("KEY", |licence| {
-        licence.expires_at = Some("2019-01-01T00:00:00Z".to_owned())
+        licence.expires_at = Some("2019-01-01T00:00:00Z".to_owned());
     });
     let (status, _, json) = ask(&polar, VALIDATE, token, &question(0)).await.unwrap();
     assert_eq!(

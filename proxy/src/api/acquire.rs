@@ -7,7 +7,6 @@ use everlock::{AcquireOptions, MAX_OWNER_BYTES, OwnerId};
 use serde::Serialize;
 
 use super::{Fields, MAX_KEY_BYTES, millis};
-use crate::config::Limits;
 use crate::problem::Problem;
 
 /// What Evermind's documentation says.
@@ -30,7 +29,7 @@ pub(crate) struct AcquireRequest {
 impl AcquireRequest {
     pub(crate) fn read(
         fields: &Fields,
-        limits: &Limits,
+        max_wait: Duration,
         max_lease: Duration,
     ) -> Result<Self, Problem> {
         let key = fields.required_text("key", MAX_KEY_BYTES)?.to_owned();
@@ -54,12 +53,12 @@ impl AcquireRequest {
             retry_jitter: jitter.unwrap_or(DEFAULT_RETRY_JITTER),
             fifo: fields.flag("fifo")?,
         };
-        config.check_wait(limits.max_wait)?;
+        config.check_wait(max_wait)?;
         Ok(Self {
             config,
             owner,
             soft_fail: fields.flag("softFail")?,
-            deadline: limits.max_wait + ATTEMPTS_TIME,
+            deadline: max_wait + ATTEMPTS_TIME,
         })
     }
 

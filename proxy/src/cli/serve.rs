@@ -34,7 +34,7 @@ async fn serve(settings: Settings) -> ExitCode {
         Err(error @ ConfigError::BadUrl { .. }) => return misconfigured(&[error.to_string()]),
         Err(error) => return failed(&error),
     };
-    let gate = match nodes::gate(&settings) {
+    let gate = match nodes::gate(&settings, &redlock) {
         Ok(gate) => gate,
         Err(error) => return failed(&error),
     };

@@ -225,6 +225,25 @@ pub const SETTINGS: &[Setting] = &[
         "10000",
         "Acquires that are under way at once; more are answered 429",
     ),
+    Setting {
+        flag: "identity-rate",
+        env: "EVERLOCK_IDENTITY_RATE",
+        key: "identity-rate",
+        value: Some("N"),
+        many: false,
+        default: None,
+        help: "Requests of one identity in a second, on this proxy; more are answered 429",
+    },
+    Setting {
+        flag: "identity-max-waiters",
+        env: "EVERLOCK_IDENTITY_MAX_WAITERS",
+        key: "identity-max-waiters",
+        value: Some("N"),
+        many: false,
+        default: None,
+        help: "Acquires of one identity that are under way at once, on this proxy; more are \
+               answered 429",
+    },
     // Room for a key of 512 bytes with every byte escaped, several times over.
     setting(
         "max-body",

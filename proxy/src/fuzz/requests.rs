@@ -49,7 +49,7 @@ pub fn requests(data: &[u8]) {
             held(&request.held.key, &request.held.owner);
         }),
         b'r' => ReleaseRequest::read(&fields).map(|request| held(&request.key, &request.owner)),
-        _ => AcquireRequest::read(&fields, &limits, MAX_LEASE)
+        _ => AcquireRequest::read(&fields, limits.max_wait, MAX_LEASE)
             .map(|request| acquire(&request, &limits)),
     };
     if let Err(problem) = read {
@@ -69,6 +69,8 @@ fn limits() -> Limits {
         max_wait: 300 * second,
         max_connections: 1,
         max_waiters: 1,
+        identity_rate: None,
+        identity_max_waiters: None,
         max_body: 16 * 1024,
         header_timeout: second,
         idle_timeout: second,
@@ -110,6 +112,7 @@ fn acquire(request: &AcquireRequest, limits: &Limits) {
     assert_eq!(echo["fifo"], Value::Bool(config.fifo));
     // What is echoed is itself a request, for the very same.
     let again = Fields::parse(echo.to_string().as_bytes()).expect("it is JSON");
-    let again = AcquireRequest::read(&again, limits, MAX_LEASE).expect("it was accepted before");
+    let again =
+        AcquireRequest::read(&again, limits.max_wait, MAX_LEASE).expect("it was accepted before");
     assert_eq!(&again.config, config);
 }

@@ -7,11 +7,12 @@
 use everlock::{AttemptCounter, Error, Grant};
 use hyper::StatusCode;
 
+use super::usage::over;
 use super::{refusal, softened};
 use crate::answer::Answer;
 use crate::api::{AcquireAnswer, AcquireRequest, Config, Fields, millis, millis_up};
 use crate::app::App;
-use crate::identity::Identity;
+use crate::identity::Caller;
 use crate::problem::{Kind, Problem};
 use crate::verb::Verb;
 
@@ -19,17 +20,20 @@ const DRAINING: &str = "this proxy is about to end: ask again";
 
 pub(crate) async fn handle(
     app: &App,
-    identity: &Identity,
+    caller: &Caller,
     fields: &Fields,
     attempts: &AttemptCounter,
 ) -> Result<Answer, Problem> {
-    let request = AcquireRequest::read(fields, &app.limits, app.max_lease())?;
+    let request = AcquireRequest::read(fields, app.max_wait(caller), app.max_lease(caller))?;
     if app.is_draining() {
         // No attempt was made, so there is no count of attempts to give.
         let answer = Problem::new(Kind::Draining, DRAINING).answer(Some(Verb::Acquire));
         return Ok(softened(answer, request.soft_fail));
     }
-    let resource = app.resource(identity, &request.config.key);
+    // Counts what the attempts were, whatever ends them.
+    let metered = app.gate.meter(caller, attempts).await;
+    let _metered = metered.map_err(over)?;
+    let resource = app.resource(&caller.identity, &request.config.key);
     let options = request.options().count_attempts(attempts.clone());
     let acquiring = app.redlock.acquire(resource, options);
     let acquired = tokio::select! {

@@ -36,6 +36,10 @@ pub(crate) async fn delete(app: &App, fields: &Fields) -> Result<Answer, Problem
             let message = "no quorum of nodes answers: the API key may live on, ask again";
             Err(Problem::new(Kind::Unsure, message))
         }
+        Err(DeleteError::TooFast(_)) => {
+            let message = "too many API keys are deleted at once";
+            Err(Problem::new(Kind::TooMany(1), message))
+        }
         Err(DeleteError::Full) => {
             let message = "too many API keys were deleted: the operator has to rotate the secret";
             Err(Problem::new(Kind::Unsure, message))

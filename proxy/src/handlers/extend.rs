@@ -6,17 +6,13 @@ use super::{refusal, softened};
 use crate::answer::Answer;
 use crate::api::{ExtendAnswer, ExtendRequest, Fields, millis, millis_up};
 use crate::app::App;
-use crate::identity::Identity;
+use crate::identity::Caller;
 use crate::problem::Problem;
 
-pub(crate) async fn handle(
-    app: &App,
-    identity: &Identity,
-    fields: &Fields,
-) -> Result<Answer, Problem> {
-    let request = ExtendRequest::read(fields, app.max_lease())?;
+pub(crate) async fn handle(app: &App, caller: &Caller, fields: &Fields) -> Result<Answer, Problem> {
+    let request = ExtendRequest::read(fields, app.max_lease(caller))?;
     let held = request.held;
-    let resource = app.resource(identity, &held.key);
+    let resource = app.resource(&caller.identity, &held.key);
     let error = match app
         .redlock
         .extend((&resource, &held.owner), request.by)

@@ -5,6 +5,7 @@ pub(crate) mod api_key;
 pub(crate) mod extend;
 pub(crate) mod health;
 pub(crate) mod release;
+pub(crate) mod usage;
 
 use std::time::Duration;
 

@@ -6,16 +6,12 @@ use super::{refusal, softened};
 use crate::answer::Answer;
 use crate::api::{Fields, ReleaseAnswer, ReleaseRequest, millis_up};
 use crate::app::App;
-use crate::identity::Identity;
+use crate::identity::Caller;
 use crate::problem::Problem;
 
-pub(crate) async fn handle(
-    app: &App,
-    identity: &Identity,
-    fields: &Fields,
-) -> Result<Answer, Problem> {
+pub(crate) async fn handle(app: &App, caller: &Caller, fields: &Fields) -> Result<Answer, Problem> {
     let held = ReleaseRequest::read(fields)?;
-    let resource = app.resource(identity, &held.key);
+    let resource = app.resource(&caller.identity, &held.key);
     let Err(error) = app.redlock.release((&resource, &held.owner)).await else {
         let body = ReleaseAnswer {
             released: true,

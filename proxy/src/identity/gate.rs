@@ -2,17 +2,30 @@
 
 use std::sync::Arc;
 
-use super::licence::{Licence, LicenceKey, Unlicensed};
+use everlock::AttemptCounter;
+
+use super::licence::{Bounds, Licence, LicenceKey, Unlicensed};
 use super::licences::Licences;
-use super::{ApiKey, Identity, Keeper, Revocations, RevokeError, Secrets, Verified};
+use super::reporting::Reporter;
+use super::usage::{Metered, Meters, OverUsage, Usage};
+use super::{
+    Accounts, ApiKey, Identity, Keeper, OverLimit, Revocations, RevokeError, Secrets, Verified,
+};
 
 /// Who a request acts for.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) identity: Identity,
     /// By which licence; none where the operator made the key, or nobody has to authenticate.
-    #[allow(dead_code, reason = "limits and metering build on it")]
     pub(crate) licence: Option<Arc<Licence>>,
+}
+
+impl Caller {
+    /// Bounds of its own.
+    pub(crate) fn bounds(&self) -> Bounds {
+        let licence = self.licence.as_ref();
+        licence.map_or_else(Bounds::default, |licence| licence.bounds)
+    }
 }
 
 /// Why nobody is let in.
@@ -26,6 +39,10 @@ pub(crate) enum Refusal {
     Unlicensed(Unlicensed),
 }
 
+/// An identity may delete this many API keys a second on one proxy: enough to clean up, too few to
+/// fill the set of deleted keys within a day.
+const DELETIONS: u32 = 5;
+
 /// Why an API key was not deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeleteError {
@@ -37,6 +54,8 @@ pub(crate) enum DeleteError {
     Unavailable,
     /// As many keys are deleted as can be.
     Full,
+    /// Its identity deletes keys too fast.
+    TooFast(OverLimit),
 }
 
 /// Decides who a request acts for.
@@ -46,7 +65,16 @@ pub struct Gate(Option<Arc<Guarded>>);
 struct Guarded {
     secrets: Secrets,
     revocations: Revocations,
-    licences: Option<Arc<Licences>>,
+    licensing: Option<Licensing>,
+    deletions: Accounts,
+}
+
+/// What there is where keys are made from licences.
+pub(crate) struct Licensing {
+    pub(crate) licences: Arc<Licences>,
+    pub(crate) meters: Arc<Meters>,
+    /// Reports as long as it lives.
+    pub(crate) _reporter: Reporter,
 }
 
 impl Gate {
@@ -61,15 +89,19 @@ impl Gate {
     pub(crate) fn guarded(
         prefix: &str,
         secrets: Secrets,
-        keepers: Vec<Keeper>,
-        licences: Option<Arc<Licences>>,
+        keepers: Vec<Arc<Keeper>>,
+        licensing: Option<Licensing>,
     ) -> Self {
         let revocations = Revocations::new(prefix, &secrets.names(), keepers);
         revocations.watch();
         Self(Some(Arc::new(Guarded {
             secrets,
             revocations,
-            licences,
+            licensing,
+            deletions: Accounts::new(Bounds {
+                rate: Some(DELETIONS),
+                ..Bounds::default()
+            }),
         })))
     }
 
@@ -82,7 +114,7 @@ impl Gate {
     /// Whether API keys are made from licences here.
     pub(crate) fn has_licences(&self) -> bool {
         let guarded = self.0.as_ref();
-        guarded.is_some_and(|guarded| guarded.licences.is_some())
+        guarded.is_some_and(|guarded| guarded.licensing.is_some())
     }
 
     /// Who this API key is of. Asks the backend of licences only about one that it was not asked
@@ -100,9 +132,9 @@ impl Gate {
         if !guarded.revocations.is_fresh() {
             return Err(Refusal::Unsure);
         }
-        let licence = match (&guarded.licences, &verified.licence) {
-            (Some(licences), Some(claim)) => {
-                let licence = licences.look_up(&claim.reference).await;
+        let licence = match (&guarded.licensing, &verified.licence) {
+            (Some(licensing), Some(claim)) => {
+                let licence = licensing.licences.look_up(&claim.reference).await;
                 Some(licence.map_err(Refusal::Unlicensed)?)
             }
             _ => None,
@@ -121,8 +153,8 @@ impl Gate {
     /// A new API key from a licence.
     pub(crate) async fn make_key(&self, key: &LicenceKey) -> Result<ApiKey, Unlicensed> {
         let guarded = self.0.as_ref().ok_or(Unlicensed::Refused)?;
-        let licences = guarded.licences.as_ref().ok_or(Unlicensed::Refused)?;
-        let licence = licences.validate(key).await?;
+        let licensing = guarded.licensing.as_ref().ok_or(Unlicensed::Refused)?;
+        let licence = licensing.licences.validate(key).await?;
         let from = (licence.reference.as_str(), key.reveal());
         Ok(guarded.secrets.issue(&licence.identity, Some(from)))
     }
@@ -135,19 +167,60 @@ impl Gate {
         api_key: &str,
     ) -> Result<(), DeleteError> {
         let guarded = self.0.as_ref().ok_or(DeleteError::NotYours)?;
-        let licences = guarded.licences.as_ref().ok_or(DeleteError::NotYours)?;
+        let licensing = guarded.licensing.as_ref().ok_or(DeleteError::NotYours)?;
         let verified = guarded.secrets.verify(api_key);
         let own = |verified: &Verified| guarded.secrets.is_of_licence(verified, key.reveal());
         let Some(verified) = verified.filter(own) else {
-            let licensed = licences.validate(key).await;
+            let licensed = licensing.licences.validate(key).await;
             licensed.map_err(DeleteError::Unlicensed)?;
             return Err(DeleteError::NotYours);
         };
+        if guarded.is_revoked(&verified) && guarded.revocations.is_fresh() {
+            return Ok(());
+        }
+        let entered = guarded
+            .deletions
+            .enter(&verified.identity, &Bounds::default());
+        entered.map_err(DeleteError::TooFast)?;
         let revoked = guarded.revocations.revoke(verified.secret, verified.id);
         revoked.await.map_err(|error| match error {
             RevokeError::Unavailable => DeleteError::Unavailable,
             RevokeError::Full => DeleteError::Full,
         })
+    }
+}
+
+impl Gate {
+    /// Begins to count an acquire of this caller; none where nothing is counted.
+    pub(crate) async fn meter(
+        &self,
+        caller: &Caller,
+        attempts: &AttemptCounter,
+    ) -> Result<Option<Metered>, OverUsage> {
+        match (self.meters(), &caller.licence) {
+            (Some(meters), Some(licence)) => meters.begin(licence, attempts).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// What this caller has used; none where nothing is counted.
+    pub(crate) async fn usage(&self, caller: &Caller) -> Result<Option<Usage>, OverUsage> {
+        match (self.meters(), &caller.licence) {
+            (Some(meters), Some(licence)) => meters.usage(licence).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Tells the nodes what was counted: the last word of a proxy that ends.
+    pub(crate) async fn flush(&self) {
+        if let Some(meters) = self.meters() {
+            meters.flush().await;
+        }
+    }
+
+    fn meters(&self) -> Option<&Meters> {
+        let licensing = self.0.as_ref()?.licensing.as_ref()?;
+        Some(&licensing.meters)
     }
 }
 

@@ -5,6 +5,7 @@
 //! and a link that failed is never used again.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -39,13 +40,13 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// The nodes at these URLs, or the first that is none.
-    pub(crate) fn all(urls: &[String], tls: &NodeTls) -> Result<Vec<Self>, ConfigError> {
+    pub(crate) fn all(urls: &[String], tls: &NodeTls) -> Result<Vec<Arc<Self>>, ConfigError> {
         let open = |(index, url): (usize, &String)| {
             let index = index + 1;
             let client = tls.client(url);
             let client = client.map_err(|problem| ConfigError::BadUrl { index, problem })?;
             let link = Mutex::default();
-            Ok(Self { client, link })
+            Ok(Arc::new(Self { client, link }))
         };
         urls.iter().enumerate().map(open).collect()
     }

@@ -99,7 +99,7 @@ struct Cursor {
 impl Revocations {
     /// The keys deleted among those of secrets with these names. Nodes may be none: then the
     /// deletions live in this process alone.
-    pub(crate) fn new(prefix: &str, names: &[String], keepers: Vec<Keeper>) -> Self {
+    pub(crate) fn new(prefix: &str, names: &[String], keepers: Vec<Arc<Keeper>>) -> Self {
         let shelf = |name: &String| {
             Arc::new(Shelf {
                 set: format!("{prefix}~revoked:{name}"),
@@ -113,7 +113,7 @@ impl Revocations {
         };
         Self {
             shelves: names.iter().map(shelf).collect(),
-            keepers: keepers.into_iter().map(Arc::new).collect(),
+            keepers,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }

@@ -20,7 +20,6 @@ use self::access_log::AccessLog;
 use crate::answer::Answer;
 use crate::api::Fields;
 use crate::app::App;
-use crate::identity::Caller;
 use crate::problem::{Kind, Problem};
 use crate::router::{self, Route};
 use crate::verb::Verb;
@@ -67,6 +66,11 @@ async fn respond(
         Route::Healthz => Ok(handlers::health::alive()),
         Route::Readyz => Ok(handlers::health::ready(app).await),
         Route::ApiKey => api_key(app, parts, body).await,
+        Route::Usage => {
+            let caller = identity::resolve(app, &parts.headers).await?;
+            limits::enter(app, &caller)?;
+            handlers::usage::handle(app, &caller).await
+        }
         Route::Lock(verb) => lock(app, parts, body, verb, attempts).await,
     }
 }
@@ -89,15 +93,16 @@ async fn lock(
     verb: Verb,
     attempts: &AttemptCounter,
 ) -> Result<Answer, Problem> {
-    let Caller { identity, .. } = identity::resolve(app, &parts.headers).await?;
+    let caller = identity::resolve(app, &parts.headers).await?;
+    let account = limits::enter(app, &caller)?;
     body::check_type(&parts.headers)?;
     let fields = Fields::parse(&body::read(body, &app.limits).await?)?;
     match verb {
         Verb::Acquire => {
-            let _seat = limits::seat(app)?;
-            handlers::acquire::handle(app, &identity, &fields, attempts).await
+            let _seat = limits::seat(app, account)?;
+            handlers::acquire::handle(app, &caller, &fields, attempts).await
         }
-        Verb::Extend => handlers::extend::handle(app, &identity, &fields).await,
-        Verb::Release => handlers::release::handle(app, &identity, &fields).await,
+        Verb::Extend => handlers::extend::handle(app, &caller, &fields).await,
+        Verb::Release => handlers::release::handle(app, &caller, &fields).await,
     }
 }

@@ -3,4 +3,6 @@
 mod api_keys;
 mod deleted_keys;
 mod licences;
+mod limits;
+mod metering;
 mod setup;

@@ -42,7 +42,7 @@ impl Local {
         let redlock = nodes::connect(&settings).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let gate = nodes::gate(&settings).unwrap();
+        let gate = nodes::gate(&settings, &redlock).unwrap();
         let prefix = &settings.global_prefix;
         let app = App::new(redlock.clone(), prefix, settings.limits, gate);
         let (stop, stopped) = oneshot::channel::<()>();
