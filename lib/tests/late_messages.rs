@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use everlock::node::faulty::{Mishap, Odds};
 use everlock::protocol::Command;
-use everlock::{AcquireOptions, Error, FaultKind, Redlock};
+use everlock::{AcquireOptions, Error, FaultKind, Redlock, Resource};
 use everlock_testkit::{FaultProxy, Flow, RedisCluster, SETTLED, eventually};
 use support::redis::{client, locks_left, locks_on};
 use support::{Dice, World, once};
@@ -250,6 +250,29 @@ async fn a_release_that_is_answered_too_late_refuses_late_grants_too() {
         "{released:?}"
     );
     tokio::time::sleep(10 * SECOND).await;
+    assert_eq!(world.left(), 0, "{:?}", world.holders("r"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_by_name_ends_the_grant_that_it_learns_of_though_the_second_request_fails() {
+    let world = World::of(3).await;
+    let holder = world.client(1).await;
+    let (client, clock) = world.client_with_clock(2).await;
+    let grant = holder.acquire("r", once()).await.unwrap();
+    // Its reading is below the token of the grant, so each node must be asked again.
+    clock.skew(-60);
+    for node in &world.faulty {
+        let mut releases = 0;
+        node.plan(move |command| {
+            releases += u32::from(matches!(command, Command::Release { .. }));
+            (releases == 2).then_some(Mishap::Refused(FaultKind::Refused))
+        });
+    }
+    let name = Resource::new("r").unwrap();
+    let error = client.release((&name, grant.owner())).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+    world.heal();
+    assert!(client.drained(10 * SECOND).await);
     assert_eq!(world.left(), 0, "{:?}", world.holders("r"));
 }
 

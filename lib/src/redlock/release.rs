@@ -136,6 +136,8 @@ impl<'a> Release<'a> {
                 // Where the grant is known, a newer one is none of ours to release.
                 Vote::Newer { token } if self.held.token.is_none() && asks[node] < MAX_ASKS => {
                     asks[node] += 1;
+                    // Whatever becomes of the second request, this is what must end.
+                    self.settling.learn(token);
                     let again = release_of(&self.held, token);
                     self.inner.nodes[node].submit(again, not_after, ballot.slot(node));
                 }

@@ -49,6 +49,13 @@ impl Settling {
         })
     }
 
+    /// The lock is held under this token, or was: its release is what is wanted.
+    pub(super) fn learn(&self, token: FencingToken) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.ended = state.ended.max(Some(token));
+        self.tell(&mut state);
+    }
+
     /// Takes note of a node's answer, and tells whom must be told now.
     pub(super) fn note(&self, node: usize, vote: &Vote) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,6 +79,10 @@ impl Settling {
             let settled = slot.and_then(|earlier| earlier.settled);
             *slot = Some(Answer { over, settled });
         }
+        self.tell(&mut state);
+    }
+
+    fn tell(&self, state: &mut State) {
         let ended = state.ended;
         for (node, answer) in state.answers.iter_mut().enumerate() {
             let Some(answer) = answer else { continue };
