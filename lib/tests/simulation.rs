@@ -3,7 +3,7 @@
 //! Seeded schedules of the real client over nodes with the real rules: messages
 //! late, lost and cut, servers that stop, restart and forget, clocks that differ,
 //! clients that pause, go away and die. No two owners may rely on one lock at
-//! once, tokens rise, and nothing is left behind.
+//! once, tokens rise, who stood in line is not overtaken, and nothing is left behind.
 //!
 //! All of them: `cargo test --profile sim -p everlock --test simulation`; more with `EVERLOCK_SEEDS`.
 //! One, with its trace: `EVERLOCK_SEED=7 cargo test -p everlock --test simulation one_seed -- --nocapture`.
@@ -16,6 +16,7 @@
 mod support {
     pub(crate) mod sim;
     pub(crate) mod sim_clients;
+    pub(crate) mod sim_line;
     pub(crate) mod sim_nodes;
     pub(crate) mod sim_process;
     pub(crate) mod sim_weather;
@@ -100,7 +101,7 @@ fn add(tally: &mut Tally, more: impl IntoIterator<Item = (&'static str, (u64, u6
 }
 
 #[test]
-fn nobody_overlaps_tokens_rise_and_nothing_is_left_in_any_schedule() {
+fn nobody_overlaps_tokens_and_turns_are_in_order_and_nothing_is_left_in_any_schedule() {
     let seeds = number_in("EVERLOCK_SEEDS").unwrap_or(SEEDS);
     let started = tokio::time::Instant::now();
     let (found, tally) = search(seeds, None, None);
@@ -128,6 +129,7 @@ fn nobody_overlaps_tokens_rise_and_nothing_is_left_in_any_schedule() {
         "cancelled",
         "owner shared",
         "asked again",
+        "asked in turn",
         "again",
         "stale",
         "undone",
@@ -142,12 +144,18 @@ fn nobody_overlaps_tokens_rise_and_nothing_is_left_in_any_schedule() {
         "left to expire",
         "guard held",
         "guard lost",
+        "granted in turn while others stood in line",
     ];
     let spells = Spell::ALL.map(Spell::name);
     for what in MISHAPS.into_iter().chain(spells).chain(others) {
         let schedules = tally.get(what).map_or(0, |counted| counted.0);
         assert!(schedules * 100 >= seeds, "{what} in {schedules} of {seeds}");
     }
+    let compared = tally["granted in turn while others stood in line"].1;
+    assert!(
+        compared >= seeds,
+        "{compared} grants could have been out of turn"
+    );
     let (asked, acquired) = (tally["asked"].1, tally["acquired"].1);
     assert!(acquired * 3 >= asked, "{acquired} of {asked} acquired");
 }
@@ -167,6 +175,10 @@ const fn expected_without(safeguard: Safeguard) -> Wrong {
         | Safeguard::Settle
         | Safeguard::RepairFloorTest => Wrong::LeftBehind,
         Safeguard::ReleaseCountsUnknown => Wrong::NotReleased,
+        Safeguard::TicketFloorTest
+        | Safeguard::LowestTicketFirst
+        | Safeguard::GrantKeepsTicket
+        | Safeguard::TicketQuorum => Wrong::Overtaken,
     }
 }
 

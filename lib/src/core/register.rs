@@ -53,6 +53,12 @@ impl Register {
             .map(|lock| &lock.owner)
     }
 
+    /// The ticket under which a call stands in line, one past its deadline included.
+    #[must_use]
+    pub fn ticket(&self, resource: &Resource, call: CallId) -> Option<FencingToken> {
+        self.queues.ticket(resource, call)
+    }
+
     /// Changes or reads the marker.
     pub fn mark(&mut self, now: WallTime, run_id: &str, command: MarkerCommand) -> Option<Marker> {
         self.marker = marker::apply(self.marker.take(), run_id, now, command);

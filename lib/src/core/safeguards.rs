@@ -42,6 +42,14 @@ pub enum Safeguard {
     RepairFloorTest,
     /// A release that a quorum of nodes did not answer is no release.
     ReleaseCountsUnknown,
+    /// A ticket at or below the ticket floor enters no line.
+    TicketFloorTest,
+    /// Only the lowest ticket of a line is granted the lock.
+    LowestTicketFirst,
+    /// A ticket stays in line when its owner is granted the lock.
+    GrantKeepsTicket,
+    /// Only a ticket that a quorum accepted enters where it is too low.
+    TicketQuorum,
 }
 
 #[cfg(not(feature = "test-util"))]
@@ -67,7 +75,7 @@ mod switches {
 
     impl Safeguard {
         /// All of them.
-        pub const ALL: [Self; 12] = [
+        pub const ALL: [Self; 16] = [
             Self::DriftMargin,
             Self::ValidityCheck,
             Self::RestartGuard,
@@ -80,6 +88,10 @@ mod switches {
             Self::Settle,
             Self::RepairFloorTest,
             Self::ReleaseCountsUnknown,
+            Self::TicketFloorTest,
+            Self::LowestTicketFirst,
+            Self::GrantKeepsTicket,
+            Self::TicketQuorum,
         ];
 
         pub(crate) fn is_on(self) -> bool {

@@ -16,7 +16,8 @@ use crate::core::command::Command;
 use crate::core::marker::{MarkerCommand, MarkerState};
 use crate::core::quorum::{Reply, Vote};
 use crate::core::register::Register;
-use crate::core::types::{NodeId, OwnerId, Resource};
+use crate::core::token::FencingToken;
+use crate::core::types::{CallId, NodeId, OwnerId, Resource};
 
 /// An in-memory node.
 pub struct MemoryNode {
@@ -115,6 +116,12 @@ impl MemoryNode {
             .register
             .holder(resource, self.clock.wall())
             .cloned()
+    }
+
+    /// The ticket under which a call stood in line here after the last command.
+    #[must_use]
+    pub fn ticket(&self, resource: &Resource, call: CallId) -> Option<FencingToken> {
+        self.lock().register.ticket(resource, call)
     }
 
     /// How many locks are held here.

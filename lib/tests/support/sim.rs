@@ -18,10 +18,11 @@ use everlock::cluster::Cluster;
 use everlock::entropy::SeededEntropy;
 use everlock::node::Node;
 use everlock::node::faulty::FaultyNode;
-use everlock::{Redlock, Resource};
+use everlock::{Redlock, Resource, majority};
 use everlock_testkit::history::{History, Violation, judge};
 
 use super::sim_clients::{Client, Owners};
+use super::sim_line::Lines;
 use super::sim_nodes::{SimClock, SimNode};
 use super::sim_process::Process;
 use super::sim_weather::{self, Spell};
@@ -33,6 +34,8 @@ const MAX_LEASES: [Duration; 3] = [ms(2_000), ms(2_000), ms(8_000)];
 pub(crate) const LATEST: u64 = 600;
 pub(crate) const SILENCE: Duration = Duration::from_millis(150);
 pub(crate) const NODE_TIMEOUT: Duration = Duration::from_millis(100);
+/// So many of a hundred requests stand in line, in one schedule or another.
+const IN_TURN: [u64; 4] = [0, 50, 100, 100];
 /// How far clocks may drift, in parts of a million: twice this is what a lease's
 /// hundredth bears.
 const DRIFT: u64 = 4_500;
@@ -91,6 +94,8 @@ pub(crate) enum Wrong {
     Outlives,
     /// A client never ends telling nodes.
     Undrained,
+    /// Who stood in line before was overtaken.
+    Overtaken,
 }
 
 /// What may go wrong in one schedule.
@@ -115,6 +120,10 @@ pub(crate) struct Terms {
     pub(crate) shared_owners: bool,
     /// One hold in so many is left to expire.
     pub(crate) left_to_expire: u64,
+    /// So many of a hundred requests stand in line.
+    pub(crate) in_turn: u64,
+    /// The time of day steps at clients as well.
+    pub(crate) client_steps: bool,
     /// Nodes have each write on disk before they answer.
     pub(crate) durable: bool,
     /// Clocks drift further than is compensated for: only the tokens are promised then.
@@ -124,7 +133,8 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    fn draw(dice: &Dice) -> Self {
+    fn draw(seed: u64) -> Self {
+        let (dice, line) = (&Dice::new(seed, 0), Dice::new(seed, 5));
         let mut odds = [0; 7];
         for odd in &mut odds {
             if dice.one_in(3) {
@@ -132,6 +142,7 @@ impl Terms {
                 *odd = dice.below(if dice.one_in(5) { 250 } else { 60 });
             }
         }
+        let in_turn = IN_TURN[line.index(4)];
         let wild_clocks = dice.one_in(5);
         let durable = dice.one_in(4);
         let may_be = |spell: &Spell| match spell {
@@ -143,7 +154,8 @@ impl Terms {
         Self {
             nodes: if dice.one_in(2) { 3 } else { 5 },
             clients: 2 + dice.index(3),
-            resources: 1 + dice.below(2),
+            // Where all stand in line, there is one line.
+            resources: if in_turn == 100 { 1 } else { 1 + dice.below(2) },
             odds,
             max_lease: MAX_LEASES[dice.index(3)],
             latency: [0, 5, 30][dice.index(3)],
@@ -153,6 +165,8 @@ impl Terms {
             deaths: dice.one_in(4),
             shared_owners: dice.one_in(2),
             left_to_expire: [10, 10, 10, 2][dice.index(4)],
+            in_turn,
+            client_steps: line.one_in(3),
             durable,
             wild_clocks,
             drift: if wild_clocks { 200_000 } else { DRIFT },
@@ -165,6 +179,7 @@ pub(crate) struct Notes {
     pub(crate) origin: tokio::time::Instant,
     pub(crate) terms: Terms,
     pub(crate) history: Mutex<History>,
+    pub(crate) lines: Lines,
     tally: Mutex<BTreeMap<&'static str, u64>>,
     wrong: Mutex<Vec<(Wrong, String)>>,
     trace: Option<Mutex<Vec<String>>>,
@@ -177,7 +192,13 @@ impl Notes {
     }
 
     pub(crate) fn count(&self, what: &'static str) {
-        *self.tally.lock().unwrap().entry(what).or_default() += 1;
+        self.count_all(what, 1);
+    }
+
+    pub(crate) fn count_all(&self, what: &'static str, times: u64) {
+        if times > 0 {
+            *self.tally.lock().unwrap().entry(what).or_default() += times;
+        }
     }
 
     pub(crate) fn trace(&self, line: Arguments<'_>) {
@@ -213,11 +234,11 @@ pub(crate) fn run(seed: u64, traced: bool) -> Outcome {
 }
 
 async fn schedule(seed: u64, traced: bool) -> Outcome {
-    let dice = Dice::new(seed, 0);
     let notes = Arc::new(Notes {
         origin: tokio::time::Instant::now(),
-        terms: Terms::draw(&dice),
+        terms: Terms::draw(seed),
         history: Mutex::default(),
+        lines: Lines::default(),
         tally: Mutex::default(),
         wrong: Mutex::default(),
         trace: traced.then(Mutex::default),
@@ -292,11 +313,11 @@ impl World {
     }
 
     /// Starts a client's process, which may find nodes away or silent.
-    pub(crate) async fn connect(&self, clock: &Arc<SimClock>, seed: u64) -> Running {
+    pub(crate) async fn connect(&self, client: usize, clock: &Arc<SimClock>, seed: u64) -> Running {
         let number = self.processes.fetch_add(1, Ordering::Relaxed);
         let process = Arc::new(Process::default());
         let redlock = Redlock::builder()
-            .nodes(process.ways(&self.faulty))
+            .nodes(process.ways(client, &self.faulty, &self.notes))
             .node_timeout(NODE_TIMEOUT)
             .patience(ms(300))
             .clock(clock.clone())
@@ -350,6 +371,12 @@ impl World {
         if locks > 0 {
             notes.wrong(Wrong::Outlives, format!("{locks} locks"));
         }
+        for node in &self.nodes {
+            let waiters = node.waiters();
+            if waiters > 0 {
+                notes.wrong(Wrong::Outlives, format!("{waiters} tickets"));
+            }
+        }
     }
 
     /// Locks whose owner gave up every grant it was told of. Some end with their
@@ -391,6 +418,15 @@ impl World {
                 Violation::Inversion(..) | Violation::Shared(..) => Wrong::Tokens,
             };
             notes.wrong(what, violation.to_string());
+        }
+        let order = notes.lines.judged(majority(notes.terms.nodes));
+        notes.count_all("granted in turn", order.grants);
+        notes.count_all(
+            "granted in turn while others stood in line",
+            order.contended,
+        );
+        if let Some(overtaking) = order.first {
+            notes.wrong(Wrong::Overtaken, overtaking.to_string());
         }
     }
 

@@ -23,7 +23,8 @@ use super::sim_nodes::{SimClock, SimNode};
 pub(crate) struct Owners {
     in_use: BTreeMap<usize, String>,
     retired: BTreeSet<String>,
-    /// Those for which a client asked that died, and whether one asked without a name.
+    /// Those for which a client asked that died, or whose release may have meant an
+    /// earlier grant, and whether one that died asked without a name.
     dead: BTreeSet<String>,
     nameless_dead: bool,
     /// How many calls were made for each.
@@ -52,6 +53,8 @@ pub(crate) struct Client {
     seed: u64,
     clock: Arc<SimClock>,
     dice: Dice,
+    /// For what has to do with lines.
+    line_dice: Dice,
     world: Arc<World>,
     notes: Arc<Notes>,
     running: Mutex<Option<Running>>,
@@ -96,6 +99,7 @@ impl Client {
             seed,
             clock: Arc::new(SimClock::of_client(&world.notes, &dice)),
             dice,
+            line_dice: Dice::new(seed, 500 + number as u64),
             world: Arc::clone(world),
             notes: Arc::clone(&world.notes),
             running: Mutex::default(),
@@ -111,7 +115,10 @@ impl Client {
     }
 
     async fn start(&self) {
-        let running = self.world.connect(&self.clock, self.seed).await;
+        let running = self
+            .world
+            .connect(self.number, &self.clock, self.seed)
+            .await;
         *self.running.lock().unwrap() = Some(running);
     }
 
@@ -126,8 +133,14 @@ impl Client {
 
     /// Everything that this client does.
     pub(crate) async fn work(self: Arc<Self>) {
-        for round in 0..4 + self.dice.below(4) {
-            tokio::time::sleep(ms(self.dice.below(150))).await;
+        // Where most stand in line, they meet there.
+        let (rounds, pause) = if self.notes.terms.in_turn == 100 {
+            (3, 20)
+        } else {
+            (4, 150)
+        };
+        for round in 0..rounds + self.dice.below(4) {
+            tokio::time::sleep(ms(self.dice.below(pause))).await;
             if self.is_dead() {
                 if round == 0 {
                     self.notes.count("connected in the weather");
@@ -217,10 +230,30 @@ impl Client {
             .retries(u32::try_from(dice.below(5)).unwrap())
             .delay(ms(10 + dice.below(100)))
             .jitter(ms(dice.below(50)));
+        let options = self.in_turn(options);
         match &asked.owner {
             Some(owner) => options.owner(OwnerId::new(owner.clone()).unwrap()),
             None => options,
         }
+    }
+
+    /// Some stand in line, and wait longer than others; some so long that only
+    /// heartbeats keep their place.
+    fn in_turn(&self, options: AcquireOptions) -> AcquireOptions {
+        let (terms, dice) = (&self.notes.terms, &self.line_dice);
+        if terms.client_steps && dice.one_in(3) {
+            let by = i64::try_from(dice.below(2_000_000)).unwrap();
+            self.clock.jump(by - 1_000_000);
+        }
+        if dice.below(100) >= terms.in_turn {
+            return options;
+        }
+        self.notes.count("asked in turn");
+        let delay = if dice.one_in(5) { 1_500 } else { 300 };
+        options
+            .fifo(true)
+            .retries(u32::try_from(dice.below(8)).unwrap())
+            .delay(ms(10 + dice.below(delay)))
     }
 
     fn fate(&self) -> Fate {
@@ -323,6 +356,8 @@ impl Client {
             released: None,
         };
         self.notes.trace(format_args!("{hold}"));
+        let quorum = majority(self.world.nodes.len());
+        self.notes.lines.won(asked.resource, grant.token(), quorum);
         self.notes.history.lock().unwrap().held(hold);
     }
 
@@ -405,6 +440,7 @@ impl Client {
         let (redlock, began) = (self.redlock(), notes.now());
         self.gives_up(resource, owner, if by_name { u64::MAX } else { token });
         let released = if by_name {
+            self.may_read_too_low(owner);
             let name = Resource::new(format!("r{resource}")).unwrap();
             redlock.release((&name, grant.owner())).await
         } else if way == 2 && notes.terms.cancels {
@@ -430,11 +466,21 @@ impl Client {
         });
     }
 
+    /// A release by name goes by the token clock's reading. Where the time of day was
+    /// set back, that may be below the grant; and if no node's answer to that effect
+    /// is heard, nobody knows what to end, and the lease does.
+    fn may_read_too_low(&self, owner: &str) {
+        if self.notes.terms.client_steps {
+            let mut owners = self.world.owners.lock().unwrap();
+            owners.dead.insert(owner.to_owned());
+        }
+    }
+
     /// A release that is done leaves the lock to less than a quorum of nodes. One
     /// that a node was given after the release began is refused there soon.
     fn is_released(&self, grant: &Grant, began: u64) {
         let nodes = &self.world.nodes;
-        let held = |node: &&Arc<_>| SimNode::has_held(node, grant.resource(), grant.token(), began);
+        let held = |node: &&Arc<_>| SimNode::has_held(node, grant, began);
         let holding = nodes.iter().filter(held).count();
         if holding >= majority(nodes.len()) {
             let line = format!("{grant:?} is released, and {holding} nodes hold it");

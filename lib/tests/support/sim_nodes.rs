@@ -15,9 +15,9 @@ use everlock::clock::{Clock, Moment, WallTime};
 use everlock::node::memory::MemoryNode;
 use everlock::node::{Ear, Judged, Listening, Node, NodeFuture, ReplySlot};
 use everlock::protocol::{
-    Admission, ClusterInfo, Command, MarkerCommand, MarkerState, Register, ServerFacts, judge,
+    Admission, ClusterInfo, Command, MarkerCommand, MarkerState, Register, ServerFacts, Turn, judge,
 };
-use everlock::{FencingToken, NodeId, Resource, Vote};
+use everlock::{FencingToken, Grant, NodeId, Resource, Vote};
 
 use super::sim::{Dice, Notes, ms};
 
@@ -143,22 +143,47 @@ impl SimNode {
         let _ = self.cluster.set(cluster);
     }
 
+    /// A new run of the server begins with all that it knew.
+    pub(crate) fn restart(&self) {
+        self.started.store(self.notes.now(), Ordering::Relaxed);
+        self.memory.restart(true);
+    }
+
     /// A new run of the server begins with this on its disk.
     pub(crate) fn restart_from(&self, snapshot: Register) {
         self.started.store(self.notes.now(), Ordering::Relaxed);
         self.memory.restart_from(snapshot);
+        self.notes.lines.forgotten(self.number);
     }
 
     /// Whether the owner has held the resource under this token since before `since`,
     /// and the server has run as long.
-    pub(crate) fn has_held(&self, resource: &Resource, token: FencingToken, since: u64) -> bool {
+    pub(crate) fn has_held(&self, grant: &Grant, since: u64) -> bool {
+        let token = grant.token();
         let reply = self.memory.apply(&Command::Inspect {
-            resource: resource.clone(),
+            resource: grant.resource().clone(),
         });
-        let same = matches!(reply.vote, Vote::Holder { token: of, .. } if of == Some(token));
+        // Another owner may have proposed the same token, and lost.
+        let same = matches!(
+            reply.vote,
+            Vote::Holder { token: of, owner, .. }
+                if of == Some(token) && *owner == *grant.owner().as_str()
+        );
         let granted = self.granted.lock().unwrap();
         let before = granted.iter().any(|(of, at)| *of == token && *at < since);
         same && before && self.started.load(Ordering::Relaxed) < since
+    }
+
+    /// How many stand in its lines.
+    pub(crate) fn waiters(&self) -> u32 {
+        let length = |index: u32| {
+            let resource = Resource::new(format!("r{index}")).unwrap();
+            match self.memory.apply(&Command::Queue { resource }).vote {
+                Vote::Queue { length } => length,
+                other => panic!("{other:?}"),
+            }
+        };
+        length(0) + length(1)
     }
 
     /// Some client's connection judges the server soon.
@@ -214,6 +239,13 @@ impl Node for SimNode {
 
     fn submit(&self, command: Command, _not_after: Moment, slot: ReplySlot) {
         let reply = self.memory.apply(&command);
+        if let Some(time) = reply.time {
+            let stands = |resource: &_, call| self.memory.ticket(resource, call);
+            let here = (self.number, time);
+            self.notes
+                .lines
+                .answered(here, &command, &reply.vote, stands);
+        }
         self.notes.trace(format_args!(
             "node {} {} => {:?}",
             self.number,
@@ -222,7 +254,10 @@ impl Node for SimNode {
         ));
         match (&command, &reply.vote) {
             (_, Vote::Guarded { remaining: None }) => self.wants_judgement(),
-            (Command::Acquire { token, .. }, Vote::Granted) => {
+            (
+                Command::Acquire { token, .. } | Command::AcquireInTurn { token, .. },
+                Vote::Granted,
+            ) => {
                 self.granted
                     .lock()
                     .unwrap()
@@ -305,8 +340,17 @@ impl std::fmt::Display for Told<'_> {
             | Command::Settle {
                 resource, owner, ..
             } => (resource.as_str(), owner.as_str()),
-            Command::Stand { resource, call, .. } | Command::LeaveQueue { resource, call, .. } => {
-                return write!(f, "{name} {} {call}", resource.as_str());
+            Command::Stand {
+                resource,
+                call,
+                turn: Turn { ticket, .. },
+            }
+            | Command::LeaveQueue {
+                resource,
+                call,
+                ticket,
+            } => {
+                return write!(f, "{name} {} {call} {ticket}", resource.as_str());
             }
             Command::Inspect { .. } | Command::Queue { .. } | Command::Ping => {
                 return f.write_str(name);
@@ -316,10 +360,14 @@ impl std::fmt::Display for Told<'_> {
         match command {
             Command::Acquire {
                 lease, call, token, ..
-            }
-            | Command::AcquireInTurn {
-                lease, call, token, ..
             } => write!(f, " {lease:?} {call} {token}"),
+            Command::AcquireInTurn {
+                lease,
+                call,
+                token,
+                turn,
+                ..
+            } => write!(f, " {lease:?} {call} {token} {turn:?}"),
             Command::Extend { by, .. } => write!(f, " {by:?}"),
             Command::Undo { call, token, .. } => write!(f, " {call} {token}"),
             Command::Release { token, .. }

@@ -16,6 +16,8 @@ use everlock::node::{Ear, Judged, Listening, Node, NodeFuture, ReplySlot};
 use everlock::protocol::{Command, MarkerCommand, MarkerState, ServerFacts};
 use everlock::{NodeId, Resource};
 
+use super::sim::Notes;
+
 /// What all ways from one process to the nodes share.
 #[derive(Debug, Default)]
 pub(crate) struct Process {
@@ -25,15 +27,22 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// The ways from this process to the nodes.
-    pub(crate) fn ways(self: &Arc<Self>, nodes: &[Arc<FaultyNode>]) -> Vec<Arc<dyn Node>> {
+    /// The ways from this process, a client's, to the nodes.
+    pub(crate) fn ways(
+        self: &Arc<Self>,
+        client: usize,
+        to: &[Arc<FaultyNode>],
+        notes: &Arc<Notes>,
+    ) -> Vec<Arc<dyn Node>> {
         let way = |node: &Arc<FaultyNode>| {
             Arc::new(Way {
                 node: Arc::clone(node),
                 process: Arc::clone(self),
+                client,
+                notes: Arc::clone(notes),
             }) as Arc<dyn Node>
         };
-        nodes.iter().map(way).collect()
+        to.iter().map(way).collect()
     }
 
     /// Nothing leaves it from now on; what it has sent already goes its way.
@@ -59,10 +68,17 @@ impl Process {
 }
 
 /// The way from one process to one node.
-#[derive(Debug)]
 struct Way {
     node: Arc<FaultyNode>,
     process: Arc<Process>,
+    client: usize,
+    notes: Arc<Notes>,
+}
+
+impl std::fmt::Debug for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.node.fmt(f)
+    }
 }
 
 impl Node for Way {
@@ -74,6 +90,7 @@ impl Node for Way {
         if self.process.is_dead() {
             self.process.unsent.lock().unwrap().push(slot);
         } else {
+            self.notes.lines.sent(self.client, &command);
             self.node.submit(command, not_after, slot);
         }
     }

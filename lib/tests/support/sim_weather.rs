@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use everlock::FaultKind;
+use everlock::clock::Clock as _;
 use everlock::node::faulty::{FaultyNode, Mishap};
 use everlock::protocol::Register;
 
@@ -144,7 +145,7 @@ fn begin(spell: Spell, node: &SimNode, faulty: &FaultyNode, dice: &Dice, old: Re
         Spell::RepliesLost => faulty.always(Mishap::ReplyLost),
         Spell::Restarted => {
             faulty.always(away);
-            node.restart_from(node.memory.snapshot());
+            node.restart();
         }
         Spell::RolledBack => {
             faulty.always(away);
@@ -164,9 +165,14 @@ fn begin(spell: Spell, node: &SimNode, faulty: &FaultyNode, dice: &Dice, old: Re
             let by = by - 10_000_000;
             node.notes.trace(format_args!("its clock jumps by {by}"));
             node.clock.jump(by);
+            node.notes.lines.clock_set(node.number, node.clock.wall());
         }
     }
 }
+
+/// Microseconds between two jumps of one clock. Jumps there and back (or on) that no
+/// reply and no look falls between are not noticed, as docs/protocol.md says.
+const JUMPS_APART: u64 = 1_500_000;
 
 /// One node's weather, until the schedule's work is done.
 pub(crate) async fn weather(
@@ -180,11 +186,19 @@ pub(crate) async fn weather(
     if notes.terms.spells.is_empty() {
         return;
     }
+    let mut last_jump = None;
     for _ in 0..3 {
         tokio::time::sleep(ms(dice.below(1_200))).await;
         let spell = notes.terms.spells[dice.index(notes.terms.spells.len())];
         if spell.is_grave() && !in_minority {
             continue;
+        }
+        if spell == Spell::ClockJumped {
+            let now = notes.now();
+            if last_jump.is_some_and(|last| now < last + JUMPS_APART) {
+                continue;
+            }
+            last_jump = Some(now);
         }
         let mut old = Register::default();
         if spell == Spell::RolledBack {

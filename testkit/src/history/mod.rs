@@ -3,11 +3,13 @@
 //! All times are true ones, in microseconds, whatever clocks the clients go by.
 
 mod checker;
+mod turns;
 
 use std::collections::HashMap;
 use std::fmt;
 
 pub use checker::{Violation, judge};
+pub use turns::{Order, Overtaking, Stood, Turn, Waiter, judge_order};
 
 /// One client was told that it may rely on a lock for a while: by an acquire, or
 /// by an extension, which is a hold of its own under the same token.

@@ -5,6 +5,7 @@ use crate::core::command::{Command, Turn};
 use crate::core::marker::Bar;
 use crate::core::queue::{MAX_QUEUE, Place};
 use crate::core::quorum::Vote;
+use crate::core::safeguards::Safeguard;
 use crate::core::time::WallTime;
 use crate::core::token::FencingToken;
 use crate::core::types::{CallId, Resource};
@@ -33,12 +34,17 @@ impl Register {
                     let holds = self
                         .grant_of(resource, owner)
                         .is_some_and(|grant| !grant.shares.is_only(*call));
-                    if place.position > 0 && !holds {
+                    let is_first = place.position == 0 || !Safeguard::LowestTicketFirst.is_on();
+                    if !is_first && !holds {
                         return queued(place);
                     }
-                    barred.unwrap_or_else(|| {
+                    let vote = barred.unwrap_or_else(|| {
                         self.acquire(now, resource, owner, *lease, (*call, *token))
-                    })
+                    });
+                    if vote == Vote::Granted && !Safeguard::GrantKeepsTicket.is_on() {
+                        self.queues.leave(resource, *call);
+                    }
+                    vote
                 }
             },
             Command::Stand {
@@ -96,7 +102,7 @@ impl Register {
                 // The earlier ticket goes, also if this one is refused.
                 self.queues.leave(key, call);
             }
-            if ticket <= floor {
+            if ticket <= floor && Safeguard::TicketFloorTest.is_on() {
                 return Err(barred.cloned().unwrap_or(Vote::TicketStale { floor }));
             }
             if ticket.as_u64() > now.plus(self.max_lease()).as_micros() {
