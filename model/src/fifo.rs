@@ -6,6 +6,7 @@
 //! line, each time it is asked. Everything for which a real node refuses, a
 //! holder, a floor, a guard, a lock that was taken out of turn, is to the line the
 //! same as a request that was lost, so nothing that can happen is missing.
+//! The node's rules are held to the library's `Register` by `tests/queue.rs`.
 //!
 //! **P5.** A waiter who stood in line on a quorum of nodes when another one first
 //! asked is not overtaken by it, as long as it stands on some quorum at each
@@ -142,9 +143,20 @@ pub enum Reply {
     Granted,
 }
 
+/// What a node is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Stand in line under a new ticket, and try.
+    Propose(Ticket),
+    /// Enter, or stay, under an accepted ticket, and try.
+    Beat(Ticket),
+    /// Leave, and refuse this ticket.
+    Leave(Ticket),
+}
+
 /// A node: its line, what is under way to it, what each waiter heard of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Place {
+pub struct Place {
     name: Name,
     line: [Ticket; WAITERS],
     floor: Ticket,
@@ -310,6 +322,53 @@ fn number(index: usize) -> u8 {
 }
 
 impl Place {
+    /// Who stands in line, and under which ticket; zero is not there.
+    pub const fn line(&self) -> [Ticket; WAITERS] {
+        self.line
+    }
+
+    /// Does as it is told, by these rules; [`Reply::None`] says that it left the line.
+    pub fn obey(&mut self, rules: Rules, waiter: usize, order: Order) -> Reply {
+        let ticket = match order {
+            Order::Propose(ticket) => {
+                if !self.propose(rules, waiter, ticket) {
+                    return Reply::Refused;
+                }
+                ticket
+            }
+            Order::Beat(ticket) => {
+                self.enter(waiter, ticket);
+                ticket
+            }
+            Order::Leave(ticket) => {
+                // A proposal that arrives later is refused.
+                self.floor = self.floor.max(ticket);
+                self.remove(rules, waiter);
+                return Reply::None;
+            }
+        };
+        if self.grants(rules, waiter, ticket) {
+            Reply::Granted
+        } else {
+            Reply::InLine
+        }
+    }
+
+    /// A ticket's heartbeats have not come for too long.
+    pub fn expire(&mut self, rules: Rules, waiter: usize) {
+        self.remove(rules, waiter);
+    }
+
+    /// All data is lost; tickets up to this one may have been accepted.
+    pub fn lose(&mut self, rules: Rules, tickets: Ticket) {
+        self.line = [0; WAITERS];
+        self.floor = if rules.floor_outlives_loss {
+            tickets
+        } else {
+            0
+        };
+    }
+
     /// A ticket is proposed, instead of any that the waiter had here. Whether it is accepted.
     fn propose(&mut self, rules: Rules, waiter: usize, ticket: Ticket) -> bool {
         if self.line[waiter] >= ticket {
@@ -418,36 +477,21 @@ impl State {
         let (heard, reply) = match kind {
             Kind::Propose | Kind::ProposeAgain => {
                 let ticket = one.tickets[kind as usize];
-                let accepted = place.propose(rules, waiter, ticket);
-                let granted = accepted && place.grants(rules, waiter, ticket);
-                if accepted && ticket == present {
+                let reply = place.obey(rules, waiter, Order::Propose(ticket));
+                if reply != Reply::Refused && ticket == present {
                     place.stands |= 1 << waiter;
                 }
-                let reply = match (accepted, granted) {
-                    (false, _) => Reply::Refused,
-                    (true, false) => Reply::InLine,
-                    (true, true) => Reply::Granted,
-                };
                 let latest = kind as usize + 1 == usize::from(one.proposed);
                 (latest && one.attempts == 0, reply)
             }
             Kind::Beat | Kind::OldBeat => {
-                place.enter(waiter, present);
+                let reply = place.obey(rules, waiter, Order::Beat(present));
                 place.stands |= 1 << waiter;
-                let granted = place.grants(rules, waiter, present);
-                let reply = if granted {
-                    Reply::Granted
-                } else {
-                    Reply::InLine
-                };
                 (kind == Kind::Beat && one.phase == Phase::InLine, reply)
             }
             Kind::Leave => {
-                // A proposal that arrives later is refused.
-                place.floor = place.floor.max(present);
                 place.stands &= !(1 << waiter);
-                place.remove(rules, waiter);
-                (false, Reply::None)
+                (false, place.obey(rules, waiter, Order::Leave(present)))
             }
         };
         if heard && one.trying {
@@ -609,18 +653,13 @@ impl Model for Config {
             Action::Expire { node, waiter } => {
                 let place = state.place(node);
                 place.stands &= !(1 << waiter);
-                place.remove(self.rules, waiter.into());
+                place.expire(self.rules, waiter.into());
                 state.expired += 1;
             }
             Action::Lose { node } => {
                 let place = state.place(node);
-                place.line = [0; WAITERS];
                 place.stands = 0;
-                place.floor = if self.rules.floor_outlives_loss {
-                    self.tickets
-                } else {
-                    0
-                };
+                place.lose(self.rules, self.tickets);
                 state.lost = true;
             }
             Action::Later => state.later = true,
