@@ -21,6 +21,13 @@ pub enum Event<'a> {
         /// How long it took.
         took: Duration,
     },
+    /// A request with [`fifo`](crate::AcquireOptions::fifo) stands in line on a quorum of
+    /// nodes: who asks from now on comes after it. Told once at most, and not of a
+    /// request that has the lock at once.
+    InLine {
+        /// How long that took.
+        took: Duration,
+    },
     /// An acquire request ended.
     Acquired {
         /// How it ended.

@@ -30,6 +30,7 @@ use crate::core::types::Resource;
 use crate::entropy;
 use crate::error::Error;
 use crate::node::Ballot;
+use crate::observer::Event;
 
 /// A ticket is renewed this often, whatever the delay between attempts.
 const BEAT: Duration = Duration::from_secs(1);
@@ -128,6 +129,7 @@ impl Request {
 /// A request's place in line, which is left when this is dropped.
 struct Place {
     bid: Arc<Bid>,
+    asked: Moment,
     turn: Mutex<Option<Turn>>,
     seen: Arc<Seen>,
     hearing: Mutex<Option<Hearing>>,
@@ -138,6 +140,7 @@ impl Place {
         let inner = &bid.inner;
         Self {
             bid: Arc::clone(bid),
+            asked: inner.clock.now(),
             turn: Mutex::new(None),
             seen: Arc::new(Seen::new(inner.nodes.len(), inner.quorum())),
             hearing: Mutex::new(None),
@@ -177,7 +180,12 @@ impl Place {
             } else {
                 1
             };
-            turn.accepted |= attempt.accepted() >= enough;
+            if !turn.accepted && attempt.accepted() >= enough {
+                turn.accepted = true;
+                let inner = &self.bid.inner;
+                let took = inner.clock.now().saturating_since(self.asked);
+                inner.observer.event(&Event::InLine { took });
+            }
         }
         let mut seen = self.seen.lock();
         for (node, reply) in attempt.replies().iter().enumerate() {
