@@ -131,6 +131,10 @@ async fn what_is_sent_is_what_an_api_server_takes() {
     let taken = second.acquire_with_token().await.unwrap().unwrap();
     assert_eq!(world.spec()["leaseTransitions"], 1);
     assert!(taken > created);
+    second.release().await.unwrap();
+    assert_eq!(world.spec()["leaseTransitions"], 1, "a release keeps them");
+    assert!(first.acquire_with_token().await.unwrap().unwrap() > taken);
+    assert_eq!(world.spec()["leaseTransitions"], 2);
     let methods = world.done();
     assert!(methods.iter().all(|(method, _)| *method != Method::DELETE));
     assert_eq!(methods[0], (Method::GET, 404));
