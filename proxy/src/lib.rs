@@ -5,7 +5,7 @@
 //! and [`server::run`] with a listener and a signal to stop.
 //!
 //! Layers, each importing only those that follow: `cli` and `fuzz` · `nodes` and `server` ·
-//! `middleware` · `handlers` · `api`, `body` and `router` · `problem` · `answer` ·
+//! `middleware` · `openapi` · `handlers` · `api`, `body` and `router` · `problem` · `answer` ·
 //! `app` · `readiness`, `telemetry` and `identity` · `config` and `verb`. Handlers see the
 //! library's API only; `identity` alone talks to Redis, for what is no lock.
 
@@ -22,6 +22,7 @@ mod handlers;
 mod identity;
 mod middleware;
 pub mod nodes;
+mod openapi;
 mod problem;
 mod readiness;
 mod router;

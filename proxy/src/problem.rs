@@ -73,6 +73,18 @@ const fn row(kind: Kind) -> (StatusCode, Option<u64>, bool) {
     }
 }
 
+impl Kind {
+    /// What HTTP calls it.
+    pub(crate) const fn status(self) -> StatusCode {
+        row(self).0
+    }
+
+    /// Seconds after which to try again.
+    pub(crate) const fn retry_after(self) -> Option<u64> {
+        row(self).1
+    }
+}
+
 /// Why a request is not served.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {

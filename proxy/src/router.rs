@@ -18,9 +18,12 @@ pub(crate) enum Route {
     Healthz,
     /// Whether it can serve locks.
     Readyz,
+    /// The document of this API.
+    OpenApi,
 }
 
-const ROUTES: [(&str, Route); 7] = [
+/// All paths there are.
+pub(crate) const ROUTES: [(&str, Route); 8] = [
     ("/lock/acquire", Route::Lock(Verb::Acquire)),
     ("/lock/extend", Route::Lock(Verb::Extend)),
     ("/lock/release", Route::Lock(Verb::Release)),
@@ -28,6 +31,7 @@ const ROUTES: [(&str, Route); 7] = [
     ("/usage", Route::Usage),
     ("/healthz", Route::Healthz),
     ("/readyz", Route::Readyz),
+    ("/openapi.json", Route::OpenApi),
 ];
 
 /// The route of a path; paths are taken literally, and a trailing slash is another path.
@@ -47,17 +51,22 @@ impl Route {
     pub(crate) const fn verb(self) -> Option<Verb> {
         match self {
             Self::Lock(verb) => Some(verb),
-            Self::ApiKey | Self::Usage | Self::Healthz | Self::Readyz => None,
+            Self::ApiKey | Self::Usage | Self::Healthz | Self::Readyz | Self::OpenApi => None,
+        }
+    }
+
+    /// The methods that the path takes, as the header `Allow` has them.
+    pub(crate) const fn allow(self) -> &'static str {
+        match self {
+            Self::Lock(_) => "POST",
+            Self::ApiKey => "POST, DELETE",
+            Self::Usage | Self::Healthz | Self::Readyz | Self::OpenApi => "GET, HEAD",
         }
     }
 
     /// Refuses a method that the path does not take.
     pub(crate) fn check(self, method: &Method) -> Result<(), Problem> {
-        let allow = match self {
-            Self::Lock(_) => "POST",
-            Self::ApiKey => "POST, DELETE",
-            Self::Usage | Self::Healthz | Self::Readyz => "GET, HEAD",
-        };
+        let allow = self.allow();
         if allow.split(", ").any(|allowed| allowed == method.as_str()) {
             return Ok(());
         }

@@ -3,18 +3,60 @@
 use std::time::Duration;
 
 use everlock::config::{DEFAULT_LEASE, MAX_DELAY, MAX_RETRIES, MIN_LEASE};
+use everlock::protocol::MAX_MAX_LEASE;
 use everlock::{AcquireOptions, MAX_OWNER_BYTES, OwnerId};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{Fields, MAX_KEY_BYTES, millis};
+use super::{Always, Field, Fields, Flag, KEY, Nothing, SOFT_FAIL, Shape, Text, Whole, millis};
 use crate::problem::Problem;
 
-/// What Evermind's documentation says.
-const DEFAULT_RETRY_ATTEMPTS: u64 = 10;
-const DEFAULT_RETRY_DELAY: u64 = 500;
-const DEFAULT_RETRY_JITTER: u64 = 0;
 /// Attempts take time themselves; this much is borne beyond the wait that was asked for.
 const ATTEMPTS_TIME: Duration = Duration::from_secs(5);
+
+const LEASE: Whole = Whole {
+    name: "lease",
+    least: millis(MIN_LEASE),
+    most: millis(MAX_MAX_LEASE),
+    default: Some(millis(DEFAULT_LEASE)),
+    about: "Milliseconds for which the lock is held unless it is extended or released. A deployment \
+            may take less than the maximum given here; the default is then its maximum, if that is \
+            less than 10000.",
+};
+/// The defaults of the wait are what Evermind's documentation says.
+const RETRY_ATTEMPTS: Whole = Whole {
+    name: "retryAttempts",
+    least: 0,
+    most: MAX_RETRIES as u64,
+    default: Some(10),
+    about: "Retries after the first attempt. retryAttempts × (retryDelay + retryJitter) may not \
+            exceed the deployment's longest wait, 300000 milliseconds unless configured otherwise.",
+};
+const RETRY_DELAY: Whole = Whole {
+    name: "retryDelay",
+    least: 0,
+    most: millis(MAX_DELAY),
+    default: Some(500),
+    about: "Milliseconds between attempts.",
+};
+const RETRY_JITTER: Whole = Whole {
+    name: "retryJitter",
+    least: 0,
+    most: millis(MAX_DELAY),
+    default: Some(0),
+    about: "A random amount of up to so many milliseconds is added to each delay.",
+};
+const UUID: Text = Text {
+    name: "uuid",
+    most: MAX_OWNER_BYTES,
+    about: "The lock's owner: whoever knows it can extend and release. 1 to 128 bytes of UTF-8; a \
+            fresh UUIDv7 if it is not given. Asking again with the uuid that holds the lock \
+            succeeds with the same token.",
+};
+const FIFO: Flag = Flag {
+    name: "fifo",
+    about: "First in, first out among all who ask with it.",
+};
 
 /// A request to acquire, within its bounds.
 #[derive(Debug)]
@@ -27,37 +69,49 @@ pub(crate) struct AcquireRequest {
 }
 
 impl AcquireRequest {
+    pub(crate) const SHAPE: Shape = Shape {
+        name: "AcquireRequest",
+        about: "Which lock, for how long, and how long to try for it.",
+        fields: &[
+            Field::Text(&KEY),
+            Field::MaybeWhole(&LEASE),
+            Field::MaybeWhole(&RETRY_ATTEMPTS),
+            Field::MaybeWhole(&RETRY_DELAY),
+            Field::MaybeWhole(&RETRY_JITTER),
+            Field::MaybeText(&UUID),
+            Field::Flag(&SOFT_FAIL),
+            Field::Flag(&FIFO),
+        ],
+    };
+
     pub(crate) fn read(
         fields: &Fields,
         max_wait: Duration,
         max_lease: Duration,
     ) -> Result<Self, Problem> {
-        let key = fields.required_text("key", MAX_KEY_BYTES)?.to_owned();
-        let bounds = millis(MIN_LEASE)..=millis(max_lease);
-        let lease = fields.whole("lease", &bounds)?;
-        let retries = fields.whole("retryAttempts", &(0..=u64::from(MAX_RETRIES)))?;
-        let delays = 0..=millis(MAX_DELAY);
-        let delay = fields.whole("retryDelay", &delays)?;
-        let jitter = fields.whole("retryJitter", &delays)?;
-        let uuid = fields.text("uuid", MAX_OWNER_BYTES)?;
-        let owner = match uuid {
+        let key = KEY.read(fields)?.to_owned();
+        let lease = LEASE.read_or_default_up_to(fields, millis(max_lease))?;
+        let retry_attempts = RETRY_ATTEMPTS.read_or_default(fields)?;
+        let retry_delay = RETRY_DELAY.read_or_default(fields)?;
+        let retry_jitter = RETRY_JITTER.read_or_default(fields)?;
+        let owner = match UUID.read_if_given(fields)? {
             Some(uuid) => OwnerId::new(uuid).expect("its bytes were counted"),
             None => OwnerId::fresh(),
         };
         let config = Config {
             key,
-            lease: lease.unwrap_or_else(|| millis(DEFAULT_LEASE.min(max_lease))),
-            retry_attempts: retries.unwrap_or(DEFAULT_RETRY_ATTEMPTS),
-            retry_delay: delay.unwrap_or(DEFAULT_RETRY_DELAY),
+            lease,
+            retry_attempts,
+            retry_delay,
             uuid: owner.as_str().to_owned(),
-            retry_jitter: jitter.unwrap_or(DEFAULT_RETRY_JITTER),
-            fifo: fields.flag("fifo")?,
+            retry_jitter,
+            fifo: FIFO.read(fields)?,
         };
         config.check_wait(max_wait)?;
         Ok(Self {
             config,
             owner,
-            soft_fail: fields.flag("softFail")?,
+            soft_fail: SOFT_FAIL.read(fields)?,
             deadline: max_wait + ATTEMPTS_TIME,
         })
     }
@@ -77,14 +131,19 @@ impl AcquireRequest {
 }
 
 /// What the acquire went by, echoed in the answer.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = AcquireConfig)]
 pub(crate) struct Config {
     pub(crate) key: String,
+    /// In milliseconds.
     lease: u64,
     retry_attempts: u64,
+    /// In milliseconds.
     retry_delay: u64,
+    /// The lock's owner, to extend and release with.
     uuid: String,
+    /// In milliseconds.
     retry_jitter: u64,
     pub(crate) fifo: bool,
 }
@@ -104,21 +163,46 @@ impl Config {
     }
 }
 
-/// The answer, where the lock operation was understood.
-#[derive(Debug, Serialize)]
+/// The lock is the caller's.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct AcquireAnswer {
-    pub(crate) acquired: bool,
+#[allow(
+    clippy::struct_field_names,
+    reason = "the name of the field is the protocol's"
+)]
+pub(crate) struct Acquired {
+    #[schema(inline)]
+    pub(crate) acquired: Always<true>,
+    /// 1 + the retries that were made.
+    #[schema(minimum = 1)]
     pub(crate) lock_acquisition_attempts: u32,
     pub(crate) config: Config,
-    pub(crate) message: Option<&'static str>,
+    #[schema(inline)]
+    pub(crate) message: Nothing,
+    /// Rises with each acquisition of the key: hand it to your storage and have it refuse lower ones.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_u64)]
+    pub(crate) fencing_token: u64,
+    /// Milliseconds that the holder may rely on, from the time of answering.
+    pub(crate) validity: u64,
+}
+
+/// The lock is not the caller's.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NotAcquired {
+    #[schema(inline)]
+    pub(crate) acquired: Always<false>,
+    /// 1 + the retries that were made.
+    #[schema(minimum = 1)]
+    pub(crate) lock_acquisition_attempts: u32,
+    pub(crate) config: Config,
+    pub(crate) message: &'static str,
+    /// Milliseconds until the holder's lease ends, if the lock is held by others and that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) fencing_token: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) validity: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub(crate) retry_after: Option<u64>,
-    /// How many stood before a waiter that asked for its turn.
+    /// With `fifo`, where others hold the lock: how many stood before this request in line.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub(crate) position: Option<u32>,
 }

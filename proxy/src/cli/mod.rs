@@ -10,6 +10,7 @@ mod health;
 mod keys;
 mod keys_remote;
 mod node_args;
+mod openapi;
 mod serve;
 mod status;
 
@@ -48,6 +49,7 @@ pub fn run() -> ExitCode {
             _ => unreachable!("clap demands a subcommand"),
         },
         Some(("health", matches)) => health::run(matches),
+        Some(("openapi", _)) => openapi::print(),
         _ => unreachable!("clap demands a subcommand"),
     }
 }
@@ -76,6 +78,9 @@ fn command() -> Command {
         .subcommand(cluster)
         .subcommand(keys_command())
         .subcommand(health::HealthArgs::augment_args(health))
+        .subcommand(
+            Command::new("openapi").about("Print the document of the HTTP API, OpenAPI 3.1"),
+        )
 }
 
 fn keys_command() -> Command {

@@ -10,7 +10,9 @@ use hyper::StatusCode;
 use super::usage::over;
 use super::{refusal, softened};
 use crate::answer::Answer;
-use crate::api::{AcquireAnswer, AcquireRequest, Config, Fields, millis, millis_up};
+use crate::api::{
+    AcquireRequest, Acquired, Always, Config, Fields, NotAcquired, Nothing, millis, millis_up,
+};
 use crate::app::App;
 use crate::identity::Caller;
 use crate::problem::{Kind, Problem};
@@ -50,17 +52,17 @@ pub(crate) async fn handle(
 }
 
 fn granted(request: AcquireRequest, grant: &Grant) -> Answer {
-    let body = AcquireAnswer {
-        acquired: true,
+    let body = Acquired {
+        acquired: Always,
         lock_acquisition_attempts: grant.attempts(),
         config: request.config,
-        message: None,
-        fencing_token: Some(grant.token().as_u64()),
-        validity: Some(millis(grant.remaining())),
-        retry_after: None,
-        position: None,
+        message: Nothing,
+        fencing_token: grant.token().as_u64(),
+        validity: millis(grant.remaining()),
     };
-    answer(StatusCode::OK, &body)
+    let mut answer = Answer::json(StatusCode::OK, &body);
+    answer.attempts = Some(body.lock_acquisition_attempts);
+    answer
 }
 
 fn refused(request: AcquireRequest, error: &Error) -> Result<Answer, Problem> {
@@ -81,21 +83,19 @@ fn drained(request: AcquireRequest, attempts: u32) -> Answer {
     softened(answer, request.soft_fail)
 }
 
-fn failure(config: Config, attempts: u32, message: &'static str) -> AcquireAnswer {
-    AcquireAnswer {
-        acquired: false,
+fn failure(config: Config, attempts: u32, message: &'static str) -> NotAcquired {
+    NotAcquired {
+        acquired: Always,
         // An operation that was begun has made an attempt.
         lock_acquisition_attempts: attempts.max(1),
         config,
-        message: Some(message),
-        fencing_token: None,
-        validity: None,
+        message,
         retry_after: None,
         position: None,
     }
 }
 
-fn answer(status: StatusCode, body: &AcquireAnswer) -> Answer {
+fn answer(status: StatusCode, body: &NotAcquired) -> Answer {
     let mut answer = Answer::json(status, body);
     answer.attempts = Some(body.lock_acquisition_attempts);
     answer

@@ -4,7 +4,9 @@ use hyper::StatusCode;
 
 use super::{refusal, softened};
 use crate::answer::Answer;
-use crate::api::{ExtendAnswer, ExtendRequest, Fields, millis, millis_up};
+use crate::api::{
+    Always, ExtendRequest, Extended, Fields, NotExtended, Nothing, millis, millis_up,
+};
 use crate::app::App;
 use crate::identity::Caller;
 use crate::problem::Problem;
@@ -19,21 +21,19 @@ pub(crate) async fn handle(app: &App, caller: &Caller, fields: &Fields) -> Resul
         .await
     {
         Ok(extension) => {
-            let body = ExtendAnswer {
-                extended: true,
-                message: None,
-                validity: Some(millis(extension.remaining())),
-                retry_after: None,
+            let body = Extended {
+                extended: Always,
+                message: Nothing,
+                validity: millis(extension.remaining()),
             };
             return Ok(Answer::json(StatusCode::OK, &body));
         }
         Err(error) => error,
     };
     let refusal = refusal("extend", &error)?;
-    let body = ExtendAnswer {
-        extended: false,
-        message: Some(refusal.message),
-        validity: None,
+    let body = NotExtended {
+        extended: Always,
+        message: refusal.message,
         retry_after: refusal.free_in.map(millis_up),
     };
     Ok(softened(

@@ -5,6 +5,7 @@
 use everlock::{Cause, Vote};
 use hyper::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::answer::Answer;
 use crate::api::millis_up;
@@ -13,20 +14,22 @@ use crate::app::App;
 /// Seconds after which readiness may have changed.
 const RETRY_AFTER: u64 = 1;
 
-#[derive(Serialize)]
-struct Health {
+/// The process runs.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Health {
     status: &'static str,
 }
 
-#[derive(Serialize)]
-struct Readiness<'a> {
+/// Whether locks can be served, and what every node says.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Readiness<'a> {
     ready: bool,
     status: &'static str,
     quorum: usize,
     nodes: Vec<Node<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Node<'a> {
     #[serde(rename = "node")]
@@ -34,8 +37,11 @@ struct Node<'a> {
     state: &'static str,
     /// Milliseconds until a guarded node votes again, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     votes_in: Option<u64>,
+    /// What is wrong with it, if anything is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     why: Option<String>,
 }
 

@@ -2,19 +2,27 @@
 
 use hyper::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::answer::Answer;
 use crate::app::App;
 use crate::identity::{Caller, OverUsage};
 use crate::problem::{Kind, Problem};
 
-#[derive(Serialize)]
-struct UsageAnswer<'a> {
+/// What the caller's licence has used.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct UsageAnswer<'a> {
     identity: &'a str,
     /// `total`, or a month; null where nothing is counted.
+    #[schema(required)]
     period: Option<String>,
+    /// Lock acquisition attempts; null where nothing is counted.
+    #[schema(required)]
     attempts: Option<u64>,
+    /// How many there may be; null where there is no bound.
+    #[schema(required)]
     allowance: Option<u64>,
+    #[schema(required)]
     remaining: Option<u64>,
 }
 

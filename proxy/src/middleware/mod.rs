@@ -23,7 +23,7 @@ use crate::app::App;
 use crate::problem::{Kind, Problem};
 use crate::router::{self, Route};
 use crate::verb::Verb;
-use crate::{body, handlers};
+use crate::{body, handlers, openapi};
 
 /// Answers one request. Dropping the future ends what it had begun.
 pub(crate) async fn handle(app: &App, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -71,6 +71,7 @@ async fn respond(
             limits::enter(app, &caller)?;
             handlers::usage::handle(app, &caller).await
         }
+        Route::OpenApi => Ok(openapi::answer()),
         Route::Lock(verb) => lock(app, parts, body, verb, attempts).await,
     }
 }

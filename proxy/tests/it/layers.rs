@@ -7,6 +7,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli", "fuzz"],
     &["nodes", "server"],
     &["middleware"],
+    &["openapi"],
     &["handlers"],
     &["api", "body", "router"],
     &["problem"],

@@ -13,6 +13,7 @@ mod http2;
 mod identity;
 mod layers;
 mod limits;
+mod openapi;
 mod outage;
 mod requests;
 mod routes;
