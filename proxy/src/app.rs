@@ -100,3 +100,55 @@ impl std::fmt::Debug for App {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    /// All texts of one to four of these characters.
+    fn texts(alphabet: &[char]) -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        let mut last = vec![String::new()];
+        for _ in 0..4 {
+            let longer = |text: &String| {
+                let text = text.clone();
+                alphabet.iter().map(move |next| format!("{text}{next}"))
+            };
+            last = last.iter().flat_map(longer).collect();
+            all.extend(last.iter().cloned());
+        }
+        all
+    }
+
+    #[test]
+    fn no_two_identities_have_a_key_in_common_not_even_one_that_is_kept_beside_it() {
+        let mut owners: HashMap<String, (String, String)> = HashMap::new();
+        let identities = texts(&['a', '-', '_']);
+        let keys = texts(&['a', ':', '~', '-']);
+        for identity in identities.iter().filter_map(|name| Identity::new(name)) {
+            for key in &keys {
+                let resource = resource("P", &identity, key);
+                let beside = [
+                    resource.fence_key(),
+                    resource.queue_key(),
+                    resource.beats_key(),
+                    resource.ticket_key(),
+                ];
+                let beside = beside.map(|key| key.to_string());
+                let all = beside.into_iter().chain([resource.as_str().to_owned()]);
+                let owner = (identity.as_str().to_owned(), key.clone());
+                for name in all {
+                    let first = name.split(':').next().unwrap_or_default();
+                    assert!(
+                        !["P~usage", "P~unreported", "P~revoked", "P~revoked-mark"]
+                            .contains(&first)
+                    );
+                    let other = owners.insert(name.clone(), owner.clone());
+                    assert_eq!(other, None, "{name} is of {owner:?}, too");
+                }
+            }
+        }
+        assert!(owners.len() > 100_000, "{}", owners.len());
+    }
+}

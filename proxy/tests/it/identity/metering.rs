@@ -243,3 +243,71 @@ async fn an_orderly_end_loses_nothing() {
     assert!(status.success());
     world.until_metered(25).await;
 }
+
+/// How many acquires the load makes; a full run has 20,000.
+fn load() -> usize {
+    let text = std::env::var("EVERLOCK_LOAD_ACQUIRES").ok();
+    text.and_then(|text| text.parse().ok()).unwrap_or(2_000)
+}
+
+#[tokio::test]
+async fn a_load_over_two_proxies_of_which_one_is_killed_is_metered_within_the_bound() {
+    const CLIENTS: usize = 16;
+    /// What a killed proxy may take with it, as documented.
+    const LOST: u64 = 1_000;
+    let mut world = World::new(5, 2, vec![licence(LICENCE, None)]).await;
+    let key = made(&world.client(0), LICENCE).await;
+    let clients = [world.client(0), world.client(1)];
+    let each = load() / CLIENTS;
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let order = std::sync::atomic::Ordering::Relaxed;
+    let working: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let (clients, key, done) = (clients.clone(), key.clone(), done.clone());
+            tokio::spawn(async move {
+                let (mut told, mut unanswered) = (0, 0);
+                for round in 0..each {
+                    let uuid = format!("{number}-{round}");
+                    // A few share each lock, so that some have to try again.
+                    let body = json!({"key": (round % 40).to_string(), "uuid": uuid, "retryAttempts": 2, "retryDelay": 5});
+                    let proxies = if (number + round) % 2 == 0 { [0, 1] } else { [1, 0] };
+                    for proxy in proxies {
+                        let holder = Holder::new(clients[proxy].clone(), &key);
+                        let Some(answer) = holder.try_post("/lock/acquire", &body).await else {
+                            unanswered += 1;
+                            continue;
+                        };
+                        assert!([200, 409].contains(&answer.status), "{answer:?}");
+                        told += answer.json["lockAcquisitionAttempts"].as_u64().unwrap();
+                        let body = json!({"key": (round % 40).to_string(), "uuid": uuid});
+                        holder.try_post("/lock/release", &body).await;
+                        break;
+                    }
+                    done.fetch_add(1, order);
+                }
+                (told, unanswered)
+            })
+        })
+        .collect();
+    let half = eventually(REPORTED * 5, || async {
+        done.load(order) >= each * CLIENTS / 2
+    });
+    assert!(half.await);
+    world.proxies[0].process.signal(Signal::KILL);
+    let (mut told, mut unanswered) = (0, 0);
+    for client in working {
+        let (more, lost) = client.await.unwrap();
+        (told, unanswered) = (told + more, unanswered + lost);
+    }
+    let survivor = Holder::new(world.client(1), &key);
+    let counted = usage(&survivor).await["attempts"].as_u64().unwrap();
+    world.until_metered(counted).await;
+    println!("told {told}, metered {counted}, {unanswered} requests without an answer");
+    // An acquire without an answer may have made up to three attempts. Only the clients that were
+    // waiting when the proxy died can have made one; those after it were refused a connection.
+    let most = told + 3 * u64::try_from(CLIENTS).unwrap();
+    assert!(
+        (told.saturating_sub(LOST)..=most).contains(&counted),
+        "{counted}, told {told}"
+    );
+}

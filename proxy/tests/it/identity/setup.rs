@@ -69,6 +69,13 @@ impl Holder {
             .await
     }
 
+    /// As [`Holder::post`], for a proxy that may be gone.
+    pub(crate) async fn try_post(&self, path: &str, body: &Value) -> Option<Answer> {
+        let headers = [("authorization", self.authorization.as_str())];
+        let body = body.to_string();
+        self.client.try_send("POST", path, &headers, body).await
+    }
+
     pub(crate) async fn try_acquire(&self, key: &str, uuid: &str) -> Answer {
         let body = json!({"key": key, "uuid": uuid, "retryAttempts": 0});
         self.post("/lock/acquire", &body).await

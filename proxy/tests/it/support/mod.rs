@@ -105,9 +105,10 @@ impl Proxy {
         let line = process
             .wait_for_line(|line| line.contains("listening"), SOON)
             .await;
-        let addr = line
-            .split_once("listen=")
-            .and_then(|(_, rest)| rest.split(' ').next());
+        let (plain, json) = (line.split_once("listen="), line.split_once("\"listen\":\""));
+        let addr = plain
+            .or(json)
+            .and_then(|(_, rest)| rest.split([' ', '"']).next());
         let addr = addr.and_then(|addr| addr.parse().ok());
         Self {
             addr: addr.unwrap_or_else(|| panic!("no address in {line:?}")),
