@@ -1,0 +1,45 @@
+//! What the benchmarks share: lockers to compare, load to put on them, and what
+//! both sides used for it.
+//!
+//! A run counts only what was verified: each section was alone, tokens of one key
+//! rose, and no key is left at the end.
+
+mod cost;
+mod load;
+mod locker;
+mod naive;
+mod raw;
+mod witness;
+
+use std::time::Duration;
+
+pub use cost::Meter;
+pub use load::{Contention, Seen, contended, nothing_left, uncontended};
+pub use locker::Locker;
+pub use naive::Naive;
+pub use raw::Raw;
+pub use witness::Witness;
+
+/// The lease of every benchmark: long enough never to end within a cycle.
+pub const LEASE: Duration = Duration::from_secs(10);
+
+/// A runtime of one thread, or of several.
+///
+/// # Panics
+///
+/// When the system gives no threads.
+#[must_use]
+pub fn runtime(threads: usize) -> tokio::runtime::Runtime {
+    let mut builder = if threads == 1 {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    if threads > 1 {
+        builder.worker_threads(threads);
+    }
+    builder
+        .enable_all()
+        .build()
+        .expect("a runtime can be built")
+}
