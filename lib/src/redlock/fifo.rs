@@ -34,11 +34,12 @@ use crate::observer::Event;
 
 /// A ticket is renewed this often, whatever the delay between attempts.
 const BEAT: Duration = Duration::from_secs(1);
-/// Who has no more than so many before it may be next by now, and tries when the
-/// lock is let go.
-const NEAR: u32 = 1;
-/// Who has no more than so many before it looks where it stands.
-const IN_SIGHT: u32 = 8;
+/// Who has others before it tries this often all the same, unless less was asked for:
+/// a quorum that is gone is to be noticed by all.
+const LOOK: Duration = Duration::from_secs(2);
+/// Who has no more than so many before it when the lock is let go looks where it
+/// stands: by its own count it is not next, but that may be too high by now.
+const IN_SIGHT: u32 = 2;
 
 /// Rivals for a place in line are as rivals for the lock: they try again soon.
 const NOT_IN_LINE: Loss = Loss::Contended {
@@ -114,12 +115,19 @@ impl Request {
                 loss = NOT_IN_LINE;
             }
             let roll = entropy::roll(&*inner.entropy);
-            let next = match self.schedule.after(loss, inner.clock.now(), roll) {
+            let now = inner.clock.now();
+            let next = match self.schedule.after(loss, now, roll) {
                 Next::At(next) => next,
                 Next::GiveUp => return Err(self.error()),
             };
             place.listen();
-            if place.is_woken_before(next).await {
+            if matches!(loss, Loss::Contended { .. }) && place.is_behind_others() {
+                // Most planned attempts would be in vain, and pass without being made.
+                self.schedule.interrupted(next);
+                let end = self.schedule.end(now, roll);
+                place.is_woken_before(end.min(next.max(now + LOOK))).await;
+                self.schedule.skip(now, inner.clock.now(), roll);
+            } else if place.is_woken_before(next).await {
                 self.schedule.interrupted(next);
             }
         }
@@ -200,6 +208,16 @@ impl Place {
         (*self.turn()).is_some_and(|turn| turn.accepted)
     }
 
+    /// Whether it is in line, and somebody stands before it wherever that is known.
+    fn is_behind_others(&self) -> bool {
+        self.is_accepted()
+            && self
+                .seen
+                .lock()
+                .fewest_before()
+                .is_some_and(|before| before > 0)
+    }
+
     /// The length of the line, if it is so long that no quorum takes the ticket.
     fn is_shut_out(&self, attempt: &Attempt) -> Option<u32> {
         let full = attempt.replies().iter().flatten();
@@ -221,7 +239,7 @@ impl Place {
             let seen = Arc::clone(&self.seen);
             let told = move || seen.heard();
             *hearing = Some(Hearing::begin(&self.bid.inner, &self.bid.resource, told));
-            self.seen.heard();
+            self.seen.may_be_free();
         }
     }
 
@@ -297,7 +315,7 @@ struct Seen {
 }
 
 struct SeenState {
-    /// How many are before it, node by node.
+    /// How many are before it, node by node, less one for each release heard since.
     positions: Vec<Option<u32>>,
     was_first: bool,
     woken: bool,
@@ -334,12 +352,20 @@ impl Seen {
         state.was_first = is_first;
     }
 
-    /// The lock was let go, or whoever was first for it has left.
+    /// The lock was let go, or whoever was first for it has left: as a rule there is
+    /// one less before it. Who has none tries; else all would, each time.
     fn heard(&self) {
+        for before in self.lock().positions.iter_mut().flatten() {
+            *before = before.saturating_sub(1);
+        }
+        self.may_be_free();
+    }
+
+    fn may_be_free(&self) {
         let mut state = self.lock();
-        match state.positions.iter().flatten().min() {
-            Some(before) if *before > IN_SIGHT => {}
-            Some(before) if *before > NEAR => self.look.notify_one(),
+        match state.fewest_before() {
+            Some(before) if before > IN_SIGHT => {}
+            Some(before) if before > 0 => self.look.notify_one(),
             _ => {
                 state.woken = true;
                 self.told.notify_one();
@@ -359,6 +385,10 @@ impl SeenState {
         if let Some(position) = self.positions.get_mut(node) {
             *position = Some(before);
         }
+    }
+
+    fn fewest_before(&self) -> Option<u32> {
+        self.positions.iter().flatten().min().copied()
     }
 
     fn is_first(&self, quorum: usize) -> bool {
