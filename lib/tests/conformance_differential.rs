@@ -18,7 +18,7 @@ use everlock::entropy::{Entropy, SeededEntropy};
 use everlock::node::conformance::{open, redis_node, submit};
 use everlock::node::memory::MemoryNode;
 use everlock::node::{Ballot, Node};
-use everlock::protocol::{CallId, Command, Turn};
+use everlock::protocol::{Baseline, CallId, ClockStep, Command, Marker, MarkerCommand, Turn};
 use everlock::{FencingToken, OwnerId, Resource, Vote};
 use everlock_testkit::RedisServer;
 
@@ -309,4 +309,59 @@ async fn both_nodes_answer_alike_step_by_step_from_another_seed() {
 async fn both_nodes_answer_alike_when_commands_share_calls() {
     compare(2, 9).await;
     compare(3, 100).await;
+}
+
+/// What clients tell of a clock ends a guard, begins one or changes nothing.
+#[tokio::test]
+async fn both_nodes_keep_the_same_marker_while_clocks_are_set() {
+    const MAX_LEASE: Duration = Duration::from_mins(1);
+    let server = RedisServer::builder().with_clock().start();
+    let clock = Arc::new(ManualClock::at(SystemClock.wall()));
+    server.stop_clock_at(clock.wall().as_micros());
+    let redis: Arc<dyn Node> = redis_node(&server.url()).unwrap();
+    let memory: Arc<dyn Node> = Arc::new(MemoryNode::new("memory", clock.clone()));
+    open(&*redis, MAX_LEASE, false).await;
+    open(&*memory, MAX_LEASE, false).await;
+    let cluster = memory.mark(MarkerCommand::Read).await.unwrap();
+    let cluster = cluster.marker.unwrap().cluster;
+    let guard = MarkerCommand::Guard {
+        cluster,
+        started: None,
+        durable: false,
+    };
+    let mut guards = Vec::new();
+    for seconds in [0, -30, 70, 1, 90, -20, 0, 5] {
+        let (now, by) = (
+            clock.wall(),
+            Duration::from_secs(i64::unsigned_abs(seconds)),
+        );
+        clock.step_wall(if seconds < 0 {
+            now.minus(by)
+        } else {
+            now.plus(by)
+        });
+        server.stop_clock_at(clock.wall().as_micros());
+        let before = memory.mark(guard.clone()).await.unwrap().marker.unwrap();
+        redis.mark(guard.clone()).await.unwrap();
+        for step in [ClockStep::Refresh, ClockStep::Jumped { by: 7 }] {
+            let told = MarkerCommand::Clock {
+                era: before.clock.era,
+                baseline: Baseline {
+                    offset: seconds,
+                    width: 3,
+                    at: clock.wall(),
+                },
+                step,
+            };
+            let expected = memory.mark(told.clone()).await.unwrap().marker.unwrap();
+            let found = redis.mark(told).await.unwrap().marker.unwrap();
+            let run_id = expected.run_id.clone();
+            assert_eq!(expected, Marker { run_id, ..found }, "{seconds} {step:?}");
+            guards.push(expected.voting_from > clock.wall());
+        }
+    }
+    assert!(
+        guards.contains(&true) && guards.contains(&false),
+        "{guards:?}"
+    );
 }

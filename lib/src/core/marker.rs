@@ -279,6 +279,12 @@ pub(crate) fn apply(
 }
 
 fn noted(mut marker: Marker, now: WallTime, baseline: Baseline, step: ClockStep) -> Marker {
+    // Of an era that the node began by itself nobody knows how the clock stood before
+    // now: it may have been set ahead again, which ended the node's guard early.
+    let unseen = marker.clock.era != WallTime::default() && marker.clock.baseline.is_none();
+    if unseen && Safeguard::ClockGuard.is_on() {
+        marker.voting_from = now.plus(marker.cluster.max_lease);
+    }
     if step != ClockStep::Refresh {
         marker.clock = ClockRecord {
             era: now,

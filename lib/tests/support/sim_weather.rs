@@ -170,10 +170,6 @@ fn begin(spell: Spell, node: &SimNode, faulty: &FaultyNode, dice: &Dice, old: Re
     }
 }
 
-/// Microseconds between two jumps of one clock. Jumps there and back (or on) that no
-/// reply and no look falls between are not noticed, as docs/protocol.md says.
-const JUMPS_APART: u64 = 1_500_000;
-
 /// One node's weather, until the schedule's work is done.
 pub(crate) async fn weather(
     node: Arc<SimNode>,
@@ -186,19 +182,11 @@ pub(crate) async fn weather(
     if notes.terms.spells.is_empty() {
         return;
     }
-    let mut last_jump = None;
     for _ in 0..3 {
         tokio::time::sleep(ms(dice.below(1_200))).await;
         let spell = notes.terms.spells[dice.index(notes.terms.spells.len())];
         if spell.is_grave() && !in_minority {
             continue;
-        }
-        if spell == Spell::ClockJumped {
-            let now = notes.now();
-            if last_jump.is_some_and(|last| now < last + JUMPS_APART) {
-                continue;
-            }
-            last_jump = Some(now);
         }
         let mut old = Register::default();
         if spell == Spell::RolledBack {

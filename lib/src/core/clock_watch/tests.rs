@@ -63,7 +63,7 @@ fn a_jump_back_is_told_too_and_the_way_back_again() {
 }
 
 #[test]
-fn where_a_node_judged_itself_first_its_guard_is_not_prolonged() {
+fn a_node_that_judged_itself_is_told_a_baseline_and_of_no_jump() {
     let (mut world, mut watch) = calm();
     world.offsets[4] -= 60 * SECOND;
     let cluster = world.markers[4].as_ref().unwrap().cluster.clone();
@@ -80,7 +80,7 @@ fn where_a_node_judged_itself_first_its_guard_is_not_prolonged() {
     let told = world.look(&mut watch, &seen);
     assert_eq!(jumps(&told), [0; 0]);
     assert_eq!(told[4].map(|told| told.step), Some(ClockStep::Refresh));
-    assert_eq!(world.votes_from(4), marker.voting_from);
+    assert_eq!(world.votes_from(4), world.clock(4).plus(ML));
 }
 
 #[test]
@@ -166,6 +166,37 @@ fn a_clock_that_was_never_seen_counts_with_no_other() {
     let told = world.look(&mut late, &seen);
     assert_eq!(jumps(&told), [2], "the marker says how it stood");
     assert!(!late.lacks_any() && world.guarded(2));
+}
+
+#[test]
+fn a_clock_that_its_node_found_set_back_is_waited_for_from_its_first_baseline() {
+    let (mut world, mut watch) = calm();
+    let cluster = world.markers[1].as_ref().unwrap().cluster.clone();
+    world.offsets[1] -= 30 * SECOND;
+    let found = MarkerCommand::Guard {
+        cluster,
+        started: None,
+        durable: false,
+    };
+    world.mark(1, found);
+    assert!(world.guarded(1));
+    // Set ahead before anybody looks, it is past its guard at once.
+    world.offsets[1] += 90 * SECOND;
+    assert!(!world.guarded(1));
+    assert_eq!(
+        world.counted(&watch, &[0, 1]),
+        1,
+        "it is far from where it stood"
+    );
+    let seen = world.quick();
+    world.look(&mut watch, &seen);
+    assert_eq!(world.counted(&watch, &[0, 1]), 2, "it has a baseline again");
+    assert!(world.guarded(1), "leases from before may be over early");
+    let from = world.votes_from(1);
+    world.now += SECOND;
+    let seen = world.quick();
+    world.look(&mut watch, &seen);
+    assert_eq!(world.votes_from(1), from, "no witness prolongs it");
 }
 
 fn offsets() -> impl Strategy<Value = Vec<i64>> {

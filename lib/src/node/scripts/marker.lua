@@ -91,6 +91,11 @@ elseif verb == 'guard' then
   end
 elseif verb == 'clock' then
   if mark[1] == 'active' and redis.call('HGET', key, 'clock_era') == ARGV[3] then
+    -- Of an era that the node began by itself nobody knows how the clock stood before now.
+    if ARGV[3] ~= '0' and redis.call('HGET', key, 'clock') == '' then
+      redis.call('DEL', KEYS[2])
+      redis.call('HSET', key, 'voting_from', int(now + max_lease * 1000))
+    end
     if ARGV[5] ~= 'refresh' then new_era(now) end
     redis.call('HSET', key, 'clock', ARGV[4])
     if redis.call('HGET', key, 'clock_first') == '' then
