@@ -1,5 +1,6 @@
 //! An answer on its way out: status, JSON, and what the log wants to know of it.
 
+use everlock::clock::Moment;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderValue};
@@ -21,6 +22,8 @@ pub(crate) struct Answer {
     pub(crate) close: bool,
     /// Attempts to acquire that the request made, for the log.
     pub(crate) attempts: Option<u32>,
+    /// The moment from which the validity in the body counts, or one before it.
+    pub(crate) valid_from: Option<Moment>,
 }
 
 impl Answer {
@@ -35,6 +38,7 @@ impl Answer {
             authenticate: false,
             close: false,
             attempts: None,
+            valid_from: None,
         }
     }
 

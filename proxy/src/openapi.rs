@@ -148,6 +148,13 @@ fn responses(operation: &Operation, schemas: &mut Schemas) -> Value {
             let schema = body(schemas);
             response.schemas.push(schema);
         }
+        if reply.gives_validity {
+            let about = "`everlock;dur=` and the milliseconds from the request's arrival to the moment \
+                         from which `validity` counts. Only where the lock is held.";
+            response
+                .headers
+                .insert("Server-Timing", problems::header(about));
+        }
         if reply.status == StatusCode::SERVICE_UNAVAILABLE.as_u16() {
             response.headers.extend([problems::retry_after()]);
         }

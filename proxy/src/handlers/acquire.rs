@@ -4,6 +4,7 @@
 //! future, which undoes what was begun. An orderly end of the proxy does the
 //! same, but answers.
 
+use everlock::clock::{Clock as _, SystemClock};
 use everlock::{AttemptCounter, Error, Grant};
 use hyper::StatusCode;
 
@@ -52,6 +53,7 @@ pub(crate) async fn handle(
 }
 
 fn granted(request: AcquireRequest, grant: &Grant) -> Answer {
+    let valid_from = SystemClock.now();
     let body = Acquired {
         acquired: Always,
         lock_acquisition_attempts: grant.attempts(),
@@ -62,6 +64,7 @@ fn granted(request: AcquireRequest, grant: &Grant) -> Answer {
     };
     let mut answer = Answer::json(StatusCode::OK, &body);
     answer.attempts = Some(body.lock_acquisition_attempts);
+    answer.valid_from = Some(valid_from);
     answer
 }
 

@@ -1,5 +1,6 @@
 //! Extensions: relative to the current expiry.
 
+use everlock::clock::{Clock as _, SystemClock};
 use hyper::StatusCode;
 
 use super::{refusal, softened};
@@ -21,12 +22,15 @@ pub(crate) async fn handle(app: &App, caller: &Caller, fields: &Fields) -> Resul
         .await
     {
         Ok(extension) => {
+            let valid_from = SystemClock.now();
             let body = Extended {
                 extended: Always,
                 message: Nothing,
                 validity: millis(extension.remaining()),
             };
-            return Ok(Answer::json(StatusCode::OK, &body));
+            let mut answer = Answer::json(StatusCode::OK, &body);
+            answer.valid_from = Some(valid_from);
+            return Ok(answer);
         }
         Err(error) => error,
     };

@@ -18,7 +18,8 @@ pub(super) struct AccessLog {
     method: Method,
     route: Option<Route>,
     id: HeaderValue,
-    started: Moment,
+    /// When the request's header had arrived.
+    pub(super) started: Moment,
     /// Attempts of an acquire, which may be abandoned at any time.
     pub(super) attempts: AttemptCounter,
     ended: bool,

@@ -10,20 +10,23 @@ mod limits;
 mod request_id;
 
 use everlock::AttemptCounter;
+use everlock::clock::Moment;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, Version};
 
 use self::access_log::AccessLog;
 use crate::answer::Answer;
-use crate::api::Fields;
+use crate::api::{Fields, millis};
 use crate::app::App;
 use crate::problem::{Kind, Problem};
 use crate::router::{self, Route};
 use crate::verb::Verb;
 use crate::{body, handlers, openapi};
+
+const TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Answers one request. Dropping the future ends what it had begun.
 pub(crate) async fn handle(app: &App, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -40,14 +43,26 @@ pub(crate) async fn handle(app: &App, request: Request<Incoming>) -> Response<Fu
         }
     };
     log.end(&answer);
+    let timing = answer.valid_from.map(|from| timing(log.started, from));
     let close = answer.close || app.is_draining();
     let mut response = answer.into_response();
     let headers = response.headers_mut();
     headers.insert(request_id::HEADER, id);
+    if let Some(timing) = timing {
+        headers.insert(TIMING, timing);
+    }
     if close && parts.version < Version::HTTP_2 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// How long it took from the arrival of a request to the moment from which the validity in its
+/// answer counts, rounded down: a client that adds it to when it sent the request knows how long to
+/// rely on the lock at least, however long it waited and the answer travelled.
+fn timing(arrived: Moment, valid_from: Moment) -> HeaderValue {
+    let millis = millis(valid_from.saturating_since(arrived));
+    HeaderValue::try_from(format!("everlock;dur={millis}")).expect("digits are visible ASCII")
 }
 
 async fn respond(

@@ -35,6 +35,25 @@ pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) about: &'static str,
     pub(super) bodies: &'static [Body],
+    /// Whether a body of it may say how long a lock is valid.
+    pub(super) gives_validity: bool,
+}
+
+impl Reply {
+    /// One that says nothing of validity.
+    const fn plain(status: u16, about: &'static str, bodies: &'static [Body]) -> Self {
+        Self {
+            status,
+            about,
+            bodies,
+            gives_validity: false,
+        }
+    }
+
+    const fn with_validity(mut self) -> Self {
+        self.gives_validity = true;
+        self
+    }
 }
 
 /// Adds the schema of a body, and returns a reference to it.
@@ -69,28 +88,29 @@ pub(super) const OPERATIONS: &[Operation] = &[
                 `lease` from now.",
         request: Some(&AcquireRequest::SHAPE),
         replies: &[
-            Reply {
-                status: 200,
-                about: "The lock is acquired; with `softFail`, also whatever is 409 or 503 without \
+            Reply::plain(
+                200,
+                "The lock is acquired; with `softFail`, also whatever is 409 or 503 without \
                         it and is not about the API key.",
-                bodies: &[
+                &[
                     Schemas::of::<Acquired>,
                     Schemas::of::<NotAcquired>,
                     |schemas| problems::schema(Some(Verb::Acquire), schemas),
                 ],
-            },
-            Reply {
-                status: 409,
-                about: "The lock was held by others until the retries ran out, or its line of \
+            )
+            .with_validity(),
+            Reply::plain(
+                409,
+                "The lock was held by others until the retries ran out, or its line of \
                         waiters is full.",
-                bodies: &[Schemas::of::<NotAcquired>],
-            },
-            Reply {
-                status: 503,
-                about: "No quorum of nodes answers: nothing is held, as far as a quorum could be \
+                &[Schemas::of::<NotAcquired>],
+            ),
+            Reply::plain(
+                503,
+                "No quorum of nodes answers: nothing is held, as far as a quorum could be \
                         told.",
-                bodies: &[Schemas::of::<NotAcquired>],
-            },
+                &[Schemas::of::<NotAcquired>],
+            ),
         ],
         problems: body_problems![
             Kind::Unauthenticated,
@@ -112,27 +132,28 @@ pub(super) const OPERATIONS: &[Operation] = &[
                 lock that has expired is not brought back. Sent twice, it may add twice.",
         request: Some(&ExtendRequest::SHAPE),
         replies: &[
-            Reply {
-                status: 200,
-                about: "The lock is held for longer; with `softFail`, also whatever is 404, 409 or \
+            Reply::plain(
+                200,
+                "The lock is held for longer; with `softFail`, also whatever is 404, 409 or \
                         503 without it and is not about the API key.",
-                bodies: &[Schemas::of::<Extended>, Schemas::of::<NotExtended>],
-            },
-            Reply {
-                status: 404,
-                about: "The lock does not exist: it never did, has expired, or was released.",
-                bodies: &[Schemas::of::<NotExtended>],
-            },
-            Reply {
-                status: 409,
-                about: "The lock is held under another uuid.",
-                bodies: &[Schemas::of::<NotExtended>],
-            },
-            Reply {
-                status: 503,
-                about: "No quorum of nodes answers: whether the lock is held for longer is unknown.",
-                bodies: &[Schemas::of::<NotExtended>],
-            },
+                &[Schemas::of::<Extended>, Schemas::of::<NotExtended>],
+            )
+            .with_validity(),
+            Reply::plain(
+                404,
+                "The lock does not exist: it never did, has expired, or was released.",
+                &[Schemas::of::<NotExtended>],
+            ),
+            Reply::plain(
+                409,
+                "The lock is held under another uuid.",
+                &[Schemas::of::<NotExtended>],
+            ),
+            Reply::plain(
+                503,
+                "No quorum of nodes answers: whether the lock is held for longer is unknown.",
+                &[Schemas::of::<NotExtended>],
+            ),
         ],
         problems: body_problems![
             Kind::Unauthenticated,
@@ -152,28 +173,28 @@ pub(super) const OPERATIONS: &[Operation] = &[
                 or 409 once others hold the lock.",
         request: Some(&ReleaseRequest::SHAPE),
         replies: &[
-            Reply {
-                status: 200,
-                about: "The lock is released; with `softFail`, also whatever is 404, 409 or 503 \
+            Reply::plain(
+                200,
+                "The lock is released; with `softFail`, also whatever is 404, 409 or 503 \
                         without it and is not about the API key.",
-                bodies: &[Schemas::of::<Released>, Schemas::of::<NotReleased>],
-            },
-            Reply {
-                status: 404,
-                about: "The lock does not exist: it never did, has expired, or was released.",
-                bodies: &[Schemas::of::<NotReleased>],
-            },
-            Reply {
-                status: 409,
-                about: "The lock is held under another uuid.",
-                bodies: &[Schemas::of::<NotReleased>],
-            },
-            Reply {
-                status: 503,
-                about: "No quorum of nodes answers: whether the lock is released is unknown; it \
+                &[Schemas::of::<Released>, Schemas::of::<NotReleased>],
+            ),
+            Reply::plain(
+                404,
+                "The lock does not exist: it never did, has expired, or was released.",
+                &[Schemas::of::<NotReleased>],
+            ),
+            Reply::plain(
+                409,
+                "The lock is held under another uuid.",
+                &[Schemas::of::<NotReleased>],
+            ),
+            Reply::plain(
+                503,
+                "No quorum of nodes answers: whether the lock is released is unknown; it \
                         ends with its lease.",
-                bodies: &[Schemas::of::<NotReleased>],
-            },
+                &[Schemas::of::<NotReleased>],
+            ),
         ],
         problems: body_problems![
             Kind::Unauthenticated,
@@ -192,11 +213,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
         about: "For whoever shows a licence key. There is nothing at this path on deployments \
                 without licences.",
         request: Some(&CreateKeyRequest::SHAPE),
-        replies: &[Reply {
-            status: 200,
-            about: "The API key.",
-            bodies: &[Schemas::of::<ApiKeyAnswer<'static>>],
-        }],
+        replies: &[Reply::plain(
+            200,
+            "The API key.",
+            &[Schemas::of::<ApiKeyAnswer<'static>>],
+        )],
         problems: body_problems![Kind::Unlicensed, Kind::LicenceUnknown, Kind::NoSuchRoute],
         takes_key: false,
     },
@@ -208,11 +229,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         about: "For whoever shows the licence key of which it is. Deleting what is deleted already \
                 succeeds.",
         request: Some(&DeleteKeyRequest::SHAPE),
-        replies: &[Reply {
-            status: 204,
-            about: "The API key is deleted.",
-            bodies: &[],
-        }],
+        replies: &[Reply::plain(204, "The API key is deleted.", &[])],
         problems: body_problems![
             Kind::Unlicensed,
             Kind::LicenceUnknown,
@@ -230,11 +247,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "What the caller has used",
         about: "Lock acquisition attempts of the API key's licence, and how many there may be.",
         request: None,
-        replies: &[Reply {
-            status: 200,
-            about: "What was used.",
-            bodies: &[Schemas::of::<UsageAnswer<'static>>],
-        }],
+        replies: &[Reply::plain(
+            200,
+            "What was used.",
+            &[Schemas::of::<UsageAnswer<'static>>],
+        )],
         problems: &[
             Kind::BadRequest,
             Kind::LargeHeader,
@@ -254,11 +271,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "Whether the process runs",
         about: "Asks no node.",
         request: None,
-        replies: &[Reply {
-            status: 200,
-            about: "It runs.",
-            bodies: &[Schemas::of::<Health>],
-        }],
+        replies: &[Reply::plain(200, "It runs.", &[Schemas::of::<Health>])],
         problems: NO_BODY_PROBLEMS,
         takes_key: false,
     },
@@ -270,16 +283,16 @@ pub(super) const OPERATIONS: &[Operation] = &[
         about: "Asks the nodes, a few times a second at most.",
         request: None,
         replies: &[
-            Reply {
-                status: 200,
-                about: "A quorum of nodes votes, and the proxy is not about to end.",
-                bodies: &[Schemas::of::<Readiness<'static>>],
-            },
-            Reply {
-                status: 503,
-                about: "Not so; the body says why.",
-                bodies: &[Schemas::of::<Readiness<'static>>],
-            },
+            Reply::plain(
+                200,
+                "A quorum of nodes votes, and the proxy is not about to end.",
+                &[Schemas::of::<Readiness<'static>>],
+            ),
+            Reply::plain(
+                503,
+                "Not so; the body says why.",
+                &[Schemas::of::<Readiness<'static>>],
+            ),
         ],
         problems: NO_BODY_PROBLEMS,
         takes_key: false,
@@ -291,11 +304,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "This document",
         about: "OpenAPI 3.1, the same on every deployment of this version.",
         request: None,
-        replies: &[Reply {
-            status: 200,
-            about: "The document.",
-            bodies: &[|_| json!({ "type": "object" })],
-        }],
+        replies: &[Reply::plain(
+            200,
+            "The document.",
+            &[|_| json!({ "type": "object" })],
+        )],
         problems: NO_BODY_PROBLEMS,
         takes_key: false,
     },

@@ -5,7 +5,7 @@ use std::time::Duration;
 use everlock_testkit::{RedisCluster, eventually};
 use serde_json::json;
 
-use crate::support::{Local, Proxy, timed};
+use crate::support::{Answer, Local, Proxy, timed};
 
 #[tokio::test]
 async fn the_three_requests_of_the_documentation_work_unchanged() {
@@ -274,4 +274,33 @@ async fn a_key_is_on_all_nodes_under_prefix_and_identity_with_the_uuid_as_its_va
         nodes.count(key, "my uuid") == 0
     });
     assert!(nowhere.await, "{:?}", nodes.get(key));
+}
+
+#[tokio::test]
+async fn an_answer_says_from_when_its_validity_counts() {
+    let proxy = Local::start(&[]).await;
+    let client = proxy.client();
+    let timing = |answer: &Answer| -> Option<u128> {
+        let millis = answer
+            .header("server-timing")?
+            .strip_prefix("everlock;dur=");
+        Some(millis.unwrap().parse().unwrap())
+    };
+    let holder = client.try_acquire("k", "holder").await;
+    assert!(timing(&holder).is_some());
+    assert!(timing(&client.extend("k", "holder", 10).await).is_some());
+    assert_eq!(timing(&client.try_acquire("k", "other").await), None);
+    // The wait counts, and nothing that comes after it.
+    let waiter = client.clone();
+    let body = json!({"key": "k", "uuid": "waiter", "retryAttempts": 1_000, "retryDelay": 50});
+    let waiting = tokio::spawn(async move { timed(waiter.acquire(body)).await });
+    let pause = Duration::from_millis(500);
+    tokio::time::sleep(pause).await;
+    client.release("k", "holder").await;
+    let (answer, took) = waiting.await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let handled = timing(&answer).unwrap();
+    // How long the request took to arrive is not known here, only that it did in good time.
+    assert!(handled <= took.as_millis(), "{handled} of {took:?}");
+    assert!(handled >= pause.as_millis() / 5, "{handled} of {took:?}");
 }
