@@ -8,14 +8,16 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use everlock::observer::{Event, Observer};
 use everlock::protocol::{CallId, Command, MAX_QUEUE, TICKET_LIFE, Turn};
 use everlock::{AcquireOptions, Error, FencingToken, Grant, Redlock, Resource, Vote};
 use everlock_testkit::{RedisCluster, RedisServer, eventually};
 use support::World;
-use support::redis::{client, locks_left};
+use support::redis::{builder, client, locks_left};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -53,6 +55,25 @@ async fn in_line(client: &Redlock, length: u32) {
     assert!(reached.await, "{length}: {:?}", found.await);
 }
 
+/// Takes the lock in turn, and waits until its own ticket has left the line.
+async fn hold(client: &Redlock) -> Grant {
+    let grant = client.acquire("r", in_turn()).await.unwrap();
+    in_line(client, 0).await;
+    grant
+}
+
+/// How many requests were told that they stand in line on a quorum of nodes.
+#[derive(Clone, Debug, Default)]
+struct Arrivals(Arc<AtomicUsize>);
+
+impl Observer for Arrivals {
+    fn event(&self, event: &Event<'_>) {
+        if let Event::InLine { .. } = event {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// What is left of lines, but for what must outlive them.
 fn lines_left(cluster: &RedisCluster) -> Vec<String> {
     let keys = cluster.servers().iter().flat_map(RedisServer::keys);
@@ -69,8 +90,14 @@ async fn nothing_left(cluster: &RedisCluster) {
 }
 
 /// Waiters of several clients stand in line one after the other, and are served: their order.
-async fn served(clients: &[Redlock], waiters: usize, opener: &Redlock) -> Vec<usize> {
-    let holder = opener.acquire("r", in_turn()).await.unwrap();
+async fn served(
+    clients: &[Redlock],
+    waiters: usize,
+    opener: &Redlock,
+    arrivals: &Arrivals,
+) -> Vec<usize> {
+    let holder = hold(opener).await;
+    let before = arrivals.0.load(Ordering::Relaxed);
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut waiting = Vec::new();
     for number in 0..waiters {
@@ -80,7 +107,8 @@ async fn served(clients: &[Redlock], waiters: usize, opener: &Redlock) -> Vec<us
             order.lock().unwrap().push((number, grant.token()));
             client.release(&grant).await.unwrap();
         }));
-        in_line(opener, u32::try_from(number + 1).unwrap()).await;
+        let stands = || async { arrivals.0.load(Ordering::Relaxed) > before + number };
+        assert!(eventually(AT_LAST, stands).await, "{number} stands in line");
     }
     let started = Instant::now();
     opener.release(&holder).await.unwrap();
@@ -96,20 +124,22 @@ async fn served(clients: &[Redlock], waiters: usize, opener: &Redlock) -> Vec<us
     order.into_iter().map(|(number, _)| number).collect()
 }
 
-async fn clients(cluster: &RedisCluster, count: usize) -> Vec<Redlock> {
-    let mut clients = Vec::new();
+async fn clients(cluster: &RedisCluster, count: usize) -> (Vec<Redlock>, Arrivals) {
+    let (mut clients, arrivals) = (Vec::new(), Arrivals::default());
     for _ in 0..count {
-        clients.push(client(cluster, MAX_LEASE).await);
+        let builder = builder(cluster).initialise(Some(MAX_LEASE));
+        let builder = builder.observer(Arc::new(arrivals.clone()));
+        clients.push(builder.connect().await.unwrap());
     }
-    clients
+    (clients, arrivals)
 }
 
 #[tokio::test]
 async fn grants_follow_the_order_of_asking_over_all_clients() {
     let cluster = RedisCluster::start(5);
-    let clients = clients(&cluster, 5).await;
+    let (clients, arrivals) = clients(&cluster, 5).await;
     for _ in 0..6 {
-        let order = served(&clients[1..], 12, &clients[0]).await;
+        let order = served(&clients[1..], 12, &clients[0], &arrivals).await;
         assert_eq!(order, (0..12).collect::<Vec<_>>());
     }
     nothing_left(&cluster).await;
@@ -118,10 +148,10 @@ async fn grants_follow_the_order_of_asking_over_all_clients() {
 #[tokio::test]
 async fn the_order_holds_while_a_minority_is_down_or_stopped() {
     let cluster = RedisCluster::start(5);
-    let clients = clients(&cluster, 4).await;
+    let (clients, arrivals) = clients(&cluster, 4).await;
     cluster.kill(0);
     cluster.pause(1);
-    let order = served(&clients[1..], 9, &clients[0]).await;
+    let order = served(&clients[1..], 9, &clients[0], &arrivals).await;
     assert_eq!(order, (0..9).collect::<Vec<_>>());
     cluster.resume(1);
     let holder = clients[0].acquire("r", in_turn()).await.unwrap();
@@ -131,11 +161,11 @@ async fn the_order_holds_while_a_minority_is_down_or_stopped() {
 #[tokio::test]
 async fn who_gives_up_or_goes_away_leaves_the_line_at_once() {
     let cluster = RedisCluster::start(3);
-    let clients = clients(&cluster, 3).await;
-    let holder = clients[0].acquire("r", in_turn()).await.unwrap();
+    let (clients, _) = clients(&cluster, 3).await;
+    let holder = hold(&clients[0]).await;
     let gone = wait(&clients[1], in_turn());
     in_line(&clients[0], 1).await;
-    let brief = wait(&clients[1], in_turn().retries(1).delay(SECOND / 2));
+    let brief = wait(&clients[1], in_turn().retries(1).delay(4 * SECOND));
     in_line(&clients[0], 2).await;
     let next = wait(&clients[2], in_turn());
     in_line(&clients[0], 3).await;
@@ -165,8 +195,8 @@ fn a_waiter_that_dies_is_passed_when_its_heartbeats_stop() {
             .build()
     };
     let (living, dying) = (runtime().unwrap(), runtime().unwrap());
-    let clients = living.block_on(clients(&cluster, 2));
-    let holder = living.block_on(clients[0].acquire("r", in_turn())).unwrap();
+    let (clients, _) = living.block_on(clients(&cluster, 2));
+    let holder = living.block_on(hold(&clients[0]));
     let dead = dying.block_on(client(&cluster, MAX_LEASE));
     dying.spawn(async move { dead.acquire("r", in_turn()).await });
     living.block_on(in_line(&clients[0], 1));
@@ -191,7 +221,7 @@ fn a_waiter_that_dies_is_passed_when_its_heartbeats_stop() {
 #[tokio::test]
 async fn others_may_take_the_lock_out_of_turn_and_never_change_the_order() {
     let cluster = RedisCluster::start(3);
-    let clients = clients(&cluster, 4).await;
+    let (clients, arrivals) = clients(&cluster, 4).await;
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let (rude, ended) = (clients[3].clone(), Arc::clone(&stop));
     let rude = tokio::spawn(async move {
@@ -208,7 +238,7 @@ async fn others_may_take_the_lock_out_of_turn_and_never_change_the_order() {
     });
     let mut all = Vec::new();
     for _ in 0..3 {
-        all.extend(served(&clients[1..3], 8, &clients[0]).await);
+        all.extend(served(&clients[1..3], 8, &clients[0], &arrivals).await);
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     assert!(rude.await.unwrap() > 0, "it was never in the way");
@@ -220,10 +250,11 @@ async fn others_may_take_the_lock_out_of_turn_and_never_change_the_order() {
 #[tokio::test]
 async fn an_owner_that_asks_again_is_answered_though_others_wait() {
     let cluster = RedisCluster::start(3);
-    let clients = clients(&cluster, 2).await;
+    let (clients, _) = clients(&cluster, 2).await;
     let owner = everlock::OwnerId::new("me").unwrap();
     let first = clients[0].acquire("r", in_turn().owner(owner.clone()));
     let first = first.await.unwrap();
+    in_line(&clients[0], 0).await;
     let waiting = wait(&clients[1], in_turn());
     in_line(&clients[0], 1).await;
     let again = clients[0].acquire("r", in_turn().owner(owner));
