@@ -16,6 +16,7 @@ prepare() {
         for tool in "${missing[@]}"; do
             case $tool in
                 cc) packages+=(gcc libc6-dev) ;;
+                node) packages+=(nodejs) ;;
                 *) packages+=("$tool") ;;
             esac
         done
