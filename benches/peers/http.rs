@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::Plan;
 use crate::http_peers::{Dialect, Server};
-use crate::table::{Figures, Row, Table};
+use crate::table::{Figures, Row, Table, count};
 
 const CONNECTIONS: [usize; 2] = [1, 64];
 
@@ -30,7 +30,7 @@ pub(crate) fn run(plan: Plan) -> Vec<Table> {
         let servers = Server::all(&nodes).await;
         let mut rows = Vec::new();
         for connections in CONNECTIONS {
-            let row = |server: &Server| Row::of(format!("{connections} connections"), server.name);
+            let row = |server: &Server| Row::of(count(connections, "connection"), server.name);
             let mut of_load: Vec<_> = servers.iter().map(row).collect();
             for _ in 0..plan.rounds {
                 for (server, row) in servers.iter().zip(&mut of_load) {

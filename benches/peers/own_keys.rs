@@ -6,7 +6,7 @@ use everlock_benches::{Locker, Meter, Naive, Raw, Seen, nothing_left, runtime, u
 use everlock_testkit::RedisCluster;
 
 use crate::Plan;
-use crate::table::{Figures, Row, Table};
+use crate::table::{Figures, Row, Table, count};
 
 const TASKS: [usize; 3] = [1, 8, 64];
 
@@ -42,7 +42,7 @@ fn compare(plan: Plan, nodes: &RedisCluster, tasks: &[usize]) -> Vec<Row> {
         ];
         let mut rows = Vec::new();
         for tasks in tasks {
-            let row = |locker: &Locker| Row::of(format!("{tasks} tasks"), locker.name());
+            let row = |locker: &Locker| Row::of(count(*tasks, "task"), locker.name());
             let mut of_load: Vec<_> = lockers.iter().map(row).collect();
             for _ in 0..plan.rounds {
                 for (locker, row) in lockers.iter().zip(&mut of_load) {

@@ -45,10 +45,12 @@ fn machine(plan: Plan) -> String {
     let model = model.map_or("unknown", |line| line.trim_start_matches([' ', '\t', ':']));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut parts = kernel.trim().splitn(3, '.');
+    let release = [parts.next(), parts.next()].map(Option::unwrap_or_default);
+    let release = release.join(".");
     format!(
-        "{cores} cores ({model}), Linux {}, {}, {}, {}, rslock 0.10; {} on {}. Medians of {} \
+        "{cores} cores ({model}), Linux {release}, {}, {}, {}, rslock 0.10; {} on {}. Medians of {} \
          interleaved rounds of {} s, lowest and highest in brackets.\n",
-        kernel.trim(),
         said("redis-server", &["--version"])
             .split(" sha")
             .next()

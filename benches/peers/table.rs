@@ -124,3 +124,9 @@ fn number(value: f64) -> String {
         format!("{value:.2}")
     }
 }
+
+/// So many of these.
+pub(crate) fn count(number: usize, of: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {of}{plural}")
+}

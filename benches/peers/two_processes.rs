@@ -15,7 +15,7 @@ use hdrhistogram::Histogram;
 use tokio::process::Command;
 
 use crate::Plan;
-use crate::table::{Figures, Row, Table};
+use crate::table::{Figures, Row, Table, count};
 
 const WORKER: &str = "EVERLOCK_BENCH_WORKER";
 const HOLD: Duration = Duration::from_millis(5);
@@ -46,7 +46,7 @@ pub(crate) fn run(plan: Plan) -> Vec<Table> {
         ];
         let mut rows = Vec::new();
         for tasks in [1, 8] {
-            let load = format!("2 × {tasks} tasks");
+            let load = format!("2 × {}", count(tasks, "task"));
             let row = |(name, ..): &(&str, _, _)| Row::of(&load, *name);
             let mut of_load: Vec<_> = loads.iter().map(row).collect();
             for _ in 0..plan.rounds {
