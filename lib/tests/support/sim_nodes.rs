@@ -30,6 +30,7 @@ pub(crate) struct SimClock {
     /// Gained in a million.
     rate: i128,
     offset: AtomicI64,
+    thrown: AtomicI64,
     /// A client's readings fall between the milliseconds of paused time.
     between: Option<Dice>,
 }
@@ -61,6 +62,7 @@ impl SimClock {
             origin: notes.origin,
             rate: i128::from(rate),
             offset: AtomicI64::new(either_way(skew)),
+            thrown: AtomicI64::new(0),
             between,
         }
     }
@@ -79,6 +81,12 @@ impl SimClock {
 
     pub(crate) fn jump(&self, by: i64) {
         self.offset.fetch_add(by, Ordering::Relaxed);
+        self.thrown.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// By how much it was set in all.
+    pub(crate) fn thrown(&self) -> i64 {
+        self.thrown.load(Ordering::Relaxed)
     }
 }
 
