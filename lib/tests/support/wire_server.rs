@@ -31,6 +31,7 @@ pub(crate) const PORT: u16 = 6379;
 #[derive(Clone, Copy, Debug)]
 enum Script {
     Locks,
+    Releases,
     Extend,
     Ping,
     Undo,
@@ -39,11 +40,15 @@ enum Script {
     Marker,
 }
 
-/// Each script ends with its own file, or with the floor's.
-const SCRIPTS: [(&str, Script); 7] = [
+/// Each script has a file of its own, or is the first of these that has its file.
+const SCRIPTS: [(&str, Script); 8] = [
     (
-        include_str!("../../src/node/scripts/locks.lua"),
+        include_str!("../../src/node/scripts/acquires.lua"),
         Script::Locks,
+    ),
+    (
+        include_str!("../../src/node/scripts/releases.lua"),
+        Script::Releases,
     ),
     (
         include_str!("../../src/node/scripts/extend.lua"),
@@ -212,6 +217,7 @@ impl State {
         let (run, commands) = match script {
             Script::Marker => return self.mark(args, now),
             Script::Locks => (args[0], locks(&keys[2..], &args[1..])),
+            Script::Releases => ("", locks(keys, args)),
             Script::Ping => (args[0], vec![Command::Ping]),
             Script::Extend => {
                 let by = millis(args[2]);
@@ -256,7 +262,11 @@ impl State {
                 }],
             ),
         };
-        let mut reply = format!("*{}\r\n:{}\r\n", 1 + commands.len(), now.as_micros());
+        let clock = match script {
+            Script::Releases => 0,
+            _ => now.as_micros(),
+        };
+        let mut reply = format!("*{}\r\n:{clock}\r\n", 1 + commands.len());
         for command in &commands {
             let barred = bar(self.register.marker(), run, now);
             let vote = self.register.apply(now, run, command);
@@ -308,25 +318,29 @@ impl State {
     }
 }
 
-/// Several acquires and releases, as `locks.lua` is called with them.
+/// Several acquires, which have two arguments each, and after them releases, which have one.
 fn locks(keys: &[&str], mut args: &[&str]) -> Vec<Command> {
+    let mut acquires = args.len() - keys.len() / 2;
     let mut commands = Vec::new();
     for pair in keys.chunks_exact(2) {
         let resource = resource(pair[0]);
         let (command, rest) = match args {
-            ["a", lease, id, fence, rest @ ..] => {
-                let (name, attempt) = fence.rsplit_once(' ').unwrap().1.split_once(':').unwrap();
+            [lease, fence, rest @ ..] if acquires > 0 => {
+                acquires -= 1;
+                let (grant, share) = fence[17..].rsplit_once(' ').unwrap();
+                let (token, owner) = grant_of(grant);
+                let (name, attempt) = share.split_once(':').unwrap();
                 let command = Command::Acquire {
                     resource,
-                    owner: owner(id),
+                    owner,
                     lease: millis(lease),
                     call: call(name, attempt),
-                    token: token(&fence[..16]),
+                    token,
                 };
                 (command, rest)
             }
-            ["r" | "p", id, of, rest @ ..] => {
-                let (owner, token) = (owner(id), token(of));
+            [grant, rest @ ..] => {
+                let (token, owner) = grant_of(grant.trim_start_matches('-'));
                 (
                     Command::Release {
                         resource,
@@ -336,13 +350,20 @@ fn locks(keys: &[&str], mut args: &[&str]) -> Vec<Command> {
                     rest,
                 )
             }
-            other => panic!("{other:?}"),
+            [] => panic!("{keys:?}"),
         };
         commands.push(command);
         args = rest;
     }
     assert!(args.is_empty(), "{args:?}");
     commands
+}
+
+/// A grant as fences have it: its token, its owner's length, and the owner.
+fn grant_of(text: &str) -> (FencingToken, OwnerId) {
+    let id = &text[21..];
+    assert_eq!(text[17..20].parse(), Ok(id.len()), "{text}");
+    (token(&text[..16]), owner(id))
 }
 
 fn answer(vote: &Vote, command: &Command, barred: Option<Bar>) -> String {

@@ -1,7 +1,8 @@
 //! Which of the commands that travel together share one script call.
 //!
 //! Invariant: commands of one resource stay in their order, and no call has the
-//! same resource twice, since a script looks at all its keys at once.
+//! same resource twice, since a script looks at all its keys at once. Within a
+//! call acquires come first, which spares the script to be told what each is.
 
 use std::collections::HashSet;
 
@@ -35,9 +36,7 @@ pub(super) fn pack<T>(items: Vec<T>, command: impl Fn(&T) -> &Command) -> Vec<Pa
             && inside.contains(resource)
         {
             inside.clear();
-            parcels.push(Parcel {
-                items: std::mem::take(&mut open),
-            });
+            parcels.push(closed(std::mem::take(&mut open), &command));
         }
         if shares {
             inside.extend(resource);
@@ -47,16 +46,22 @@ pub(super) fn pack<T>(items: Vec<T>, command: impl Fn(&T) -> &Command) -> Vec<Pa
         }
     }
     if !open.is_empty() {
-        parcels.push(Parcel { items: open });
+        parcels.push(closed(open, &command));
     }
     parcels
+}
+
+fn closed<T>(mut items: Vec<T>, command: impl Fn(&T) -> &Command) -> Parcel<T> {
+    items.sort_by_key(|item| !matches!(command(item), Command::Acquire { .. }));
+    Parcel { items }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::token::FencingToken;
-    use crate::core::types::{OwnerId, Resource};
+    use crate::core::types::{CallId, OwnerId, Resource};
+    use std::time::Duration;
 
     fn release(name: &str) -> Command {
         let (resource, owner) = (Resource::new(name).unwrap(), OwnerId::new("o").unwrap());
@@ -65,6 +70,16 @@ mod tests {
             resource,
             owner,
             token,
+        }
+    }
+
+    fn acquire(name: &str) -> Command {
+        Command::Acquire {
+            resource: Resource::new(name).unwrap(),
+            owner: OwnerId::new("o").unwrap(),
+            lease: Duration::from_secs(1),
+            call: CallId::new(1),
+            token: FencingToken::new(1),
         }
     }
 
@@ -87,6 +102,14 @@ mod tests {
         let commands = ["a", "b", "a", "c", "c"].map(release);
         assert_eq!(packed(&commands).0, [2, 2, 1]);
         assert_eq!(packed(&commands).1, [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn acquires_come_first_in_a_call_and_the_same_lock_keeps_its_order() {
+        let mixed = [release("a"), acquire("b"), release("c"), acquire("d")];
+        assert_eq!(packed(&mixed), (vec![4], vec![1, 3, 0, 2]));
+        let same = [release("a"), acquire("a"), release("b"), acquire("c")];
+        assert_eq!(packed(&same), (vec![1, 3], vec![0, 1, 3, 2]));
     }
 
     #[test]

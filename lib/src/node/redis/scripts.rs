@@ -57,9 +57,10 @@ macro_rules! scripts {
     };
 }
 scripts! {
-    LOCKS = "gate.lua" "locks.lua";
-    EXTEND = "gate.lua" "extend.lua";
-    TURN = "gate.lua" "stand.lua" "locks.lua";
+    LOCKS = "gate.lua" "fences.lua" "acquires.lua" "releases.lua";
+    RELEASES = "look.lua" "fences.lua" "releases.lua";
+    EXTEND = "gate.lua" "fences.lua" "extend.lua";
+    TURN = "gate.lua" "fences.lua" "stand.lua" "acquires.lua" "releases.lua";
     LEAVE_QUEUE = "leave_queue.lua";
     QUEUE = "queue.lua";
     PING = "gate.lua" "ping.lua";
@@ -169,18 +170,25 @@ pub(super) fn call(commands: &[&Command], run_id: &str) -> Cmd {
     }
 }
 
-/// The call that acquires and releases several locks, of which no two are the same.
+/// The call that acquires and releases several locks, of which no two are the same:
+/// first all that are acquired.
 fn locks(commands: &[&Command], run_id: &str) -> Cmd {
-    let mut cmd = Cmd::with_capacity(6 + 6 * commands.len(), 128 + 256 * commands.len());
+    let votes = matches!(commands.first(), Some(Command::Acquire { .. }));
+    let mut cmd = Cmd::with_capacity(6 + 4 * commands.len(), 128 + 256 * commands.len());
+    let (script, own_keys) = if votes { (&LOCKS, 2) } else { (&RELEASES, 0) };
     cmd.arg("EVALSHA")
-        .arg(&LOCKS.hash)
-        .arg(2 + 2 * commands.len());
-    cmd.arg(GATE_KEY).arg(MARKER_KEY);
+        .arg(&script.hash)
+        .arg(own_keys + 2 * commands.len());
+    if votes {
+        cmd.arg(GATE_KEY).arg(MARKER_KEY);
+    }
     for resource in commands.iter().filter_map(|command| command.resource()) {
         cmd.arg(resource.as_str());
         cmd.write_arg_fmt(resource.fence_key());
     }
-    cmd.arg(run_id);
+    if votes {
+        cmd.arg(run_id);
+    }
     for command in commands {
         match command {
             Command::Acquire {
@@ -189,15 +197,9 @@ fn locks(commands: &[&Command], run_id: &str) -> Cmd {
                 call,
                 token,
                 ..
-            } => {
-                acquire(&mut cmd, owner, *lease, *call, *token);
-            }
-            Command::Release { owner, token, .. } | Command::PassOn { owner, token, .. } => {
-                let silent = matches!(command, Command::PassOn { .. });
-                let verb = if silent { "p" } else { "r" };
-                cmd.arg(verb).arg(owner.as_str());
-                cmd.write_arg_fmt(format_args!("{:016}", token.as_u64()));
-            }
+            } => acquire(&mut cmd, owner, *lease, *call, *token),
+            Command::Release { owner, token, .. } => release(&mut cmd, "", owner, *token),
+            Command::PassOn { owner, token, .. } => release(&mut cmd, "-", owner, *token),
             _ => unreachable!("only acquires and releases share a call"),
         }
     }
@@ -207,11 +209,18 @@ fn locks(commands: &[&Command], run_id: &str) -> Cmd {
 /// One acquire, as the rules of locks have it.
 fn acquire(cmd: &mut Cmd, owner: &OwnerId, lease: Duration, call: CallId, token: FencingToken) {
     let (token, id, attempt) = (token.as_u64(), owner.as_str(), call.attempt());
-    cmd.arg("a").arg(millis_ceil(lease)).arg(id);
+    cmd.arg(millis_ceil(lease));
     let length = id.len();
     cmd.write_arg_fmt(format_args!(
         "{token:016} {token:016} {length:03} {id} {call}:{attempt}"
     ));
+}
+
+/// One release, by what a fence says of the grant.
+fn release(cmd: &mut Cmd, aloud: &str, owner: &OwnerId, token: FencingToken) {
+    let (token, id) = (token.as_u64(), owner.as_str());
+    let length = id.len();
+    cmd.write_arg_fmt(format_args!("{aloud}{token:016} {length:03} {id}"));
 }
 
 /// The head of a call about a place in line.

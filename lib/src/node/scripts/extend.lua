@@ -6,10 +6,7 @@
 if barred then return {now, barred} end
 local holder, fence = seen[3], seen[4]
 if not holder then return {now, {'absent'}} end
-local grant = 0
-if fence and string.sub(fence, 39, 38 + tonumber(string.sub(fence, 35, 37))) == holder then
-  grant = tonumber(string.sub(fence, 18, 33))
-end
+local grant = granted_to(holder, fence) or 0
 local left = redis.call('PTTL', KEYS[3])
 if holder ~= ARGV[2] then return {now, {'held', left, grant}} end
 

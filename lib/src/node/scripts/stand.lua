@@ -4,7 +4,7 @@
 -- KEYS[5]  the line: calls by their tickets
 -- KEYS[6]  until when each call stands, in microseconds
 -- KEYS[7]  the ticket floor: the highest ticket that ever stood in this line
--- ARGV[2 … 5]  the attempt, as the rules of locks have it; missing where none is made
+-- ARGV[2 … 3]  the attempt, as the rules of locks have it; missing where none is made
 -- ARGV, the last four: call, ticket (16 digits), accepted or proposed, the floor's expiry
 -- queued position length | ticket-stale floor | ahead | queue-full length |
 -- why this node may not vote | what the rules of locks answer
@@ -48,13 +48,13 @@ redis.call('PEXPIREAT', KEYS[5], forgotten)
 
 local position = redis.call('ZRANK', KEYS[5], waiter)
 local holds = false
-if count == 9 and position > 0 and seen[3] == ARGV[4] and seen[4] then
+if count == 7 and position > 0 and granted_to(seen[3], seen[4]) then
   -- Who holds the lock already, by another call, takes nothing out of turn.
-  local length = tonumber(string.sub(seen[4], 35, 37))
-  holds = string.sub(seen[4], 39, 38 + length) == seen[3]
-    and string.match(string.sub(seen[4], 40 + length), '^(%x+):%d+$') ~= waiter
+  local length = tonumber(sub(seen[4], 35, 37))
+  holds = sub(ARGV[3], 35, 38 + length) == sub(seen[4], 35, 38 + length)
+    and string.match(sub(seen[4], 40 + length), '^(%x+):%d+$') ~= waiter
 end
-if count < 9 or (position > 0 and not holds) then
+if count < 7 or (position > 0 and not holds) then
   return {now, {'queued', position, redis.call('ZCARD', KEYS[5])}}
 end
-last_lock = 4
+last_lock, last_arg = 4, 3
