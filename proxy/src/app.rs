@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Limits;
 use crate::identity::{Accounts, Bounds, Caller, Gate, Identity};
+use crate::metrics::Sample;
 use crate::readiness::Readiness;
 
 /// The proxy, without a listener.
@@ -63,6 +64,13 @@ impl App {
     /// Completes once the end was asked for.
     pub(crate) async fn draining(&self) {
         self.drain.cancelled().await;
+    }
+
+    /// What metrics tell of this moment.
+    pub(crate) fn sample(&self) -> Sample {
+        Sample {
+            draining: self.is_draining(),
+        }
     }
 
     /// The longest lease that this caller may ask for, as far as it is known.

@@ -4,26 +4,31 @@
 //! on it without checking again. Every problem is found in one run and names
 //! its source. What is wrong is never replaced by a default.
 
+mod admin;
 mod auth;
 mod licence;
 mod parse;
+mod shown;
 mod sources;
 mod table;
 mod tls;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use everlock::config::{MAX_NODE_TIMEOUT, MIN_LEASE, MIN_NODE_TIMEOUT};
 use everlock::protocol::{MAX_DRIFT_FACTOR, MAX_MAX_LEASE};
 use everlock::{NodeTls, Redlock};
 
+pub use self::admin::AdminSettings;
 pub(crate) use self::auth::secrets;
 pub use self::auth::{Auth, AuthMode, Secret};
 pub use self::licence::{LicenceSource, Licensing, PolarAccount};
 pub(crate) use self::parse::shown;
+pub use self::shown::ShownSetting;
+use self::shown::{Public, ServerUrl};
 pub use self::sources::Sources;
 use self::sources::{Given, Reader, Source};
 pub(crate) use self::table::SECRETS_ENV;
@@ -100,8 +105,14 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// What is logged.
     pub log_level: tracing::Level,
+    /// A listener for operators, if there is one.
+    pub admin: Option<AdminSettings>,
     /// What is odd, but no reason not to start.
     pub warnings: Vec<String>,
+    /// All of them with their sources, without secrets.
+    pub shown: Vec<ShownSetting>,
+    /// The file that some of them may come from.
+    pub file: Option<PathBuf>,
 }
 
 /// Everything that is wrong with a configuration, a line each.
@@ -136,7 +147,7 @@ impl Settings {
             node_tls,
             auth,
             allow_eviction: reader.read_switch("allow-eviction").is_some(),
-            global_prefix: reader.read("global-prefix", parse::prefix),
+            global_prefix: reader.read("global-prefix", prefix).0,
             node_timeout: reader.read("node-timeout", |text| {
                 parse::duration(text, MIN_NODE_TIMEOUT, MAX_NODE_TIMEOUT)
             }),
@@ -146,14 +157,22 @@ impl Settings {
             limits: limits(&mut reader),
             log_format: reader.read("log-format", parse::log_format),
             log_level: reader.read("log-level", parse::log_level),
+            admin: admin::read(&mut reader, listen),
             warnings: Vec::new(),
+            shown: Vec::new(),
+            file: reader.file(),
         };
-        let warnings = reader.finish()?;
+        let (warnings, shown) = reader.finish()?;
         Ok(Self {
             warnings,
+            shown,
             ..settings
         })
     }
+}
+
+fn prefix(text: &str) -> Result<Public, String> {
+    parse::prefix(text).map(Public)
 }
 
 fn limits(reader: &mut Reader<'_>) -> Limits {
@@ -182,7 +201,7 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
 
 /// The nodes with their certificates, and whether they may be served at this address.
 fn nodes(reader: &mut Reader<'_>, listen: SocketAddr, auth: AuthMode) -> (Nodes, NodeTls) {
-    let given = reader.read_list("node");
+    let given = reader.read_list("node", ServerUrl);
     let dev = reader.read_switch("dev");
     let open = reader.read_switch("allow-unauthenticated");
     let loopback = listen.ip().to_canonical().is_loopback();

@@ -4,11 +4,12 @@
 //! the server in their own process: an [`App`] over any [`everlock::Redlock`],
 //! and [`server::run`] with a listener and a signal to stop.
 //!
-//! Layers, each importing only those that follow: `cli` and `fuzz` · `nodes` and `server` ·
+//! Layers, each importing only those that follow: `cli` and `fuzz` · `admin`, `nodes` and `server` ·
 //! `middleware` · `openapi` · `handlers` · `api`, `body` and `router` · `problem` · `answer` ·
-//! `app` · `readiness`, `telemetry` and `identity` · `config` and `verb`. Handlers see the
+//! `app` · `readiness`, `telemetry`, `metrics` and `identity` · `config` and `verb`. Handlers see the
 //! library's API only; `identity` alone talks to Redis, for what is no lock.
 
+pub mod admin;
 mod answer;
 mod api;
 mod app;
@@ -20,6 +21,7 @@ pub mod config;
 pub mod fuzz;
 mod handlers;
 mod identity;
+mod metrics;
 mod middleware;
 pub mod nodes;
 mod openapi;
@@ -32,3 +34,4 @@ mod verb;
 
 pub use app::App;
 pub use identity::Gate;
+pub use metrics::Metrics;

@@ -10,8 +10,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{banner, failed, misconfigured};
+use crate::admin::{self, Desk};
 use crate::config::{Nodes, Settings, Sources};
-use crate::{App, nodes, server, telemetry};
+use crate::{App, Metrics, nodes, server, telemetry};
 
 /// What shells report of a process that a signal ended.
 const SIGNAL_EXIT: i32 = 128;
@@ -54,11 +55,21 @@ async fn serve(settings: Settings) -> ExitCode {
     let (Ok(mut term), Ok(mut interrupt)) = signals else {
         return failed(&"signals can't be handled");
     };
+    let metrics = settings
+        .admin
+        .as_ref()
+        .map_or(Metrics::off(), |_| Metrics::on());
+    let prefix = &settings.global_prefix;
+    let app = App::new(redlock.clone(), prefix, settings.limits.clone(), gate);
+    let admin = match Desk::new(&app, &metrics, &settings).map(|desk| open(&settings, desk)) {
+        Some(Ok(admin)) => Some(admin),
+        Some(Err(problem)) => return failed(&problem),
+        None => None,
+    };
     if matches!(settings.nodes, Nodes::Memory) {
         banner::print(listen);
     }
     tracing::info!(%listen, nodes = redlock.node_count(), "listening");
-    let app = App::new(redlock, &settings.global_prefix, settings.limits, gate);
     let ended = server::run(listener, app, async move {
         let number = either(&mut term, &mut interrupt).await;
         tracing::info!(signal = number, "asked to end");
@@ -71,7 +82,29 @@ async fn serve(settings: Settings) -> ExitCode {
     if ended.await {
         tracing::info!("ended in order");
     }
+    // The last: how the end went can be seen until it is over.
+    if let Some(admin) = admin {
+        admin.stop().await;
+    }
     ExitCode::SUCCESS
+}
+
+/// Opens the admin listener.
+fn open(settings: &Settings, desk: Desk) -> Result<admin::Running, String> {
+    let Some(wanted) = &settings.admin else {
+        return Err("there is no admin listener".to_owned());
+    };
+    let listen = wanted.listen;
+    let cant = |error| format!("can't listen on {listen}, for operators: {error}");
+    let listener = std::net::TcpListener::bind(listen).map_err(cant)?;
+    let bound = listener.local_addr().unwrap_or(listen);
+    if wanted.token.is_none() && !listen.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            "whoever can reach the admin listener sees metrics and settings: it demands no token"
+        );
+    }
+    tracing::info!(admin = %bound, "operators are served");
+    admin::start(listener, desk).map_err(cant)
 }
 
 /// The number of the signal that came.

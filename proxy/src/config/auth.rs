@@ -107,7 +107,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Auth {
 fn signing(reader: &mut Reader<'_>, mode: AuthMode) -> Vec<Secret> {
     let flag = "api-key-secret-file";
     let file = reader.read_file(flag);
-    let variable = reader.variable(SECRETS_ENV);
+    let variable = reader.secret_variable(SECRETS_ENV);
     let (source, text) = match (file, variable) {
         (Err(()), _) => {
             return Vec::new();

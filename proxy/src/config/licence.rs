@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::shown::{Public, ServerUrl};
 use super::sources::{Reader, Source};
 use super::table::POLAR_TOKEN_ENV;
 use super::{AuthMode, parse};
@@ -63,7 +64,10 @@ pub(super) fn read(reader: &mut Reader<'_>, mode: AuthMode) -> Option<Licensing>
     });
     let file = reader.read_optional("licence-file", |text| Ok(PathBuf::from(text)));
     let organisation = reader.read_optional("polar-organization", organisation);
-    let url = reader.read("polar-url", |text| Ok(text.to_owned()));
+    let organisation = organisation.map(|Public(id)| id);
+    let url = reader
+        .read("polar-url", |text| Ok(ServerUrl(text.to_owned())))
+        .0;
     let token = token(reader);
     let ca = reader.read_file("polar-ca").ok().flatten();
     let source = match (file, organisation) {
@@ -113,17 +117,17 @@ pub(super) fn read(reader: &mut Reader<'_>, mode: AuthMode) -> Option<Licensing>
     })
 }
 
-fn organisation(text: &str) -> Result<String, String> {
+fn organisation(text: &str) -> Result<Public, String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
-        return Ok(text.to_owned());
+        return Ok(Public(text.to_owned()));
     }
     Err("is no id of an organisation: it takes a UUID".to_owned())
 }
 
 fn token(reader: &mut Reader<'_>) -> Option<String> {
     let file = reader.read_file("polar-token-file").ok()?;
-    let (source, text) = match (file, reader.variable(POLAR_TOKEN_ENV)) {
+    let (source, text) = match (file, reader.secret_variable(POLAR_TOKEN_ENV)) {
         (None, None) => return None,
         (Some(bytes), _) => {
             let source = reader.source("polar-token-file");

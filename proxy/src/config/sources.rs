@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
+use serde_json::Value;
+
+use super::shown::{self, Shown, ShownSetting};
 use super::table::{self, SETTINGS, Setting};
 use super::{Problems, parse};
 
@@ -93,6 +96,8 @@ pub(super) struct Reader<'a> {
     file: Option<(PathBuf, toml::Table)>,
     problems: Vec<String>,
     warnings: Vec<String>,
+    /// What was read so far, by name.
+    shown: BTreeMap<&'static str, ShownSetting>,
 }
 
 impl<'a> Reader<'a> {
@@ -103,19 +108,27 @@ impl<'a> Reader<'a> {
             file: None,
             problems: Vec::new(),
             warnings: Vec::new(),
+            shown: BTreeMap::new(),
         };
         reader.open_file();
         reader.note_unknown_variables();
         reader
     }
 
-    /// The warnings, or all problems if there are any.
-    pub(super) fn finish(self) -> Result<Vec<String>, Problems> {
-        if self.problems.is_empty() {
-            Ok(self.warnings)
-        } else {
-            Err(Problems(self.problems))
+    /// The warnings and all settings in the order of the help, or all problems if there are any.
+    pub(super) fn finish(mut self) -> Result<(Vec<String>, Vec<ShownSetting>), Problems> {
+        if !self.problems.is_empty() {
+            return Err(Problems(self.problems));
         }
+        let flags = SETTINGS.iter().map(|setting| setting.flag);
+        let mut shown: Vec<_> = flags.filter_map(|flag| self.shown.remove(flag)).collect();
+        shown.extend(self.shown.into_values());
+        Ok((self.warnings, shown))
+    }
+
+    fn show(&mut self, name: &'static str, value: Value, source: &Source) {
+        self.shown
+            .insert(name, ShownSetting::new(name, value, source));
     }
 
     pub(super) fn problem(&mut self, source: &Source, problem: &str) {
@@ -124,32 +137,39 @@ impl<'a> Reader<'a> {
 
     /// The value given, or the default; the default also where what was given is
     /// a problem, since nothing is started then.
-    pub(super) fn read<T>(
+    pub(super) fn read<T: Shown>(
         &mut self,
         flag: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> T {
+        if let Some(value) = self.read_optional(flag, &parse) {
+            return value;
+        }
         let default = table::named(flag).default;
-        self.read_optional(flag, &parse).unwrap_or_else(|| {
-            default
-                .and_then(|text| parse(text).ok())
-                .expect("the table's defaults are valid, as a test checks")
-        })
+        let value = default
+            .and_then(|text| parse(text).ok())
+            .expect("the table's defaults are valid, as a test checks");
+        self.show(flag, value.shown(), &Source::Default(flag));
+        value
     }
 
     /// The value given, if any.
-    pub(super) fn read_optional<T>(
+    pub(super) fn read_optional<T: Shown>(
         &mut self,
         flag: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
+        self.show(flag, Value::Null, &Source::Default(flag));
         let given = self.given(table::named(flag))?;
         let [text] = given.values.as_slice() else {
             self.problem(&given.source, "takes one value");
             return None;
         };
         match parse(text) {
-            Ok(value) => Some(value),
+            Ok(value) => {
+                self.show(flag, value.shown(), &given.source);
+                Some(value)
+            }
             Err(problem) => {
                 self.problem(&given.source, &problem);
                 None
@@ -157,20 +177,31 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The values given, if any.
-    pub(super) fn read_list(&mut self, flag: &'static str) -> Option<Given> {
+    /// The values given, if any; `of` says what each of them is, so that it can be shown.
+    pub(super) fn read_list<T: Shown>(
+        &mut self,
+        flag: &'static str,
+        of: impl Fn(String) -> T,
+    ) -> Option<Given> {
+        self.show(flag, Value::Null, &Source::Default(flag));
         let mut given = self.given(table::named(flag))?;
         if matches!(given.source, Source::Variable(_)) {
             let parts = given.values.iter().flat_map(|text| text.split(','));
             let parts = parts.map(str::trim).filter(|part| !part.is_empty());
             given.values = parts.map(ToOwned::to_owned).collect();
         }
+        let values = given.values.iter().cloned();
+        let shown = values.map(|value| of(value).shown()).collect();
+        self.show(flag, Value::Array(shown), &given.source);
         Some(given)
     }
 
     /// The switch, if it is on.
     pub(super) fn read_switch(&mut self, flag: &'static str) -> Option<Given> {
-        let on = self.read_optional(flag, parse::switch)?;
+        let Some(on) = self.read_optional(flag, parse::switch) else {
+            self.show(flag, false.into(), &Source::Default(flag));
+            return None;
+        };
         on.then(|| self.given(table::named(flag)))?
     }
 
@@ -185,10 +216,21 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A variable that is no setting; an empty one is as good as none.
-    pub(super) fn variable(&self, name: &str) -> Option<String> {
-        let value = self.sources.variable(name)?;
-        Some(value.to_owned()).filter(|value| !value.is_empty())
+    /// A secret's variable, which has no flag; an empty one is as good as none.
+    pub(super) fn secret_variable(&mut self, name: &'static str) -> Option<String> {
+        let value = self.sources.variable(name).unwrap_or_default().to_owned();
+        let value = Some(value).filter(|value| !value.is_empty());
+        let (shown, source) = match &value {
+            Some(_) => (shown::hidden(), Source::Variable(name)),
+            None => (Value::Null, Source::Nowhere),
+        };
+        self.show(name, shown, &source);
+        value
+    }
+
+    /// The file of settings, if there is one.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        self.file.as_ref().map(|(path, _)| path.clone())
     }
 
     /// Where this setting comes from.

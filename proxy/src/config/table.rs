@@ -172,6 +172,25 @@ pub const SETTINGS: &[Setting] = &[
         "24h",
         "For how long a licence that was good counts as good while nobody can say",
     ),
+    Setting {
+        flag: "admin-listen",
+        env: "EVERLOCK_ADMIN_LISTEN",
+        key: "admin-listen",
+        value: Some("ADDR"),
+        many: false,
+        default: None,
+        help: "A second address, for operators: /metrics, /config, /version, /healthz, /readyz",
+    },
+    file(
+        "admin-token-file",
+        "EVERLOCK_ADMIN_TOKEN_FILE",
+        "A token that the admin listener demands but for health, or give it in EVERLOCK_ADMIN_TOKEN",
+    ),
+    switch(
+        "allow-unauthenticated-admin",
+        "EVERLOCK_ALLOW_UNAUTHENTICATED_ADMIN",
+        "Serve the admin listener without a token on an address that others can reach",
+    ),
     setting(
         "global-prefix",
         "EVERLOCK_GLOBAL_PREFIX",
@@ -304,11 +323,13 @@ pub(crate) const CONFIG_ENV: &str = "EVERLOCK_CONFIG";
 /// Secrets, which have no flag: other users of the machine can read flags.
 pub(crate) const SECRETS_ENV: &str = "EVERLOCK_API_KEY_SECRETS";
 pub(crate) const POLAR_TOKEN_ENV: &str = "EVERLOCK_POLAR_TOKEN";
+pub(crate) const ADMIN_TOKEN_ENV: &str = "EVERLOCK_ADMIN_TOKEN";
 /// What is no setting, and what other subcommands read.
 pub(crate) const OTHER_VARIABLES: &[&str] = &[
     CONFIG_ENV,
     SECRETS_ENV,
     POLAR_TOKEN_ENV,
+    ADMIN_TOKEN_ENV,
     "EVERLOCK_CLUSTER_MAX_LEASE",
     "EVERLOCK_CLUSTER_WAIT",
     "EVERLOCK_HEALTH_URL",

@@ -41,6 +41,8 @@ pub fn configuration(data: &[u8]) {
         }
         Ok(settings) => {
             within_bounds(&settings);
+            let said = format!("{:?}", settings.shown);
+            assert!(!said.contains(CANARY), "a password: {said}");
             // What a flag says does not depend on what a variable says.
             let mut env = env.clone();
             env.retain(|(name, _)| {

@@ -6,6 +6,7 @@
     reason = "what a test helper finds missing fails the test"
 )]
 
+mod admin;
 mod cluster;
 mod config;
 mod disconnect;

@@ -8,3 +8,5 @@ mod licences;
 mod limits;
 mod metering;
 mod setup;
+
+pub(crate) use setup::Scratch;

@@ -56,6 +56,10 @@ impl Client {
         }
     }
 
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     pub(crate) async fn send(
         &self,
         method: &str,

@@ -1,0 +1,112 @@
+//! The operators' listener: metrics, settings and health, apart from the locks.
+//!
+//! Invariant: it never holds up the API. It runs on a thread and a runtime of its own, with a
+//! bound on its connections, so that it answers also while the API is overloaded or draining, and
+//! takes one core at the most, whoever asks. It serves until the process is about to end.
+//! What there is to ask for is in `routes`; who may ask, in `guard`.
+
+mod guard;
+mod pages;
+mod routes;
+mod server;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Request, Response};
+
+use self::routes::{Access, Page};
+pub use self::server::{Running, start};
+use crate::answer::Answer;
+use crate::app::App;
+use crate::config::{AdminSettings, Settings, ShownSetting};
+use crate::handlers::health;
+use crate::metrics::Metrics;
+use crate::problem::{Kind, Problem};
+
+/// A body that may go on for as long as the client listens.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Nothing here may be taken for something else, or be shown inside another site's page.
+const FIXED: [(HeaderName, &str); 2] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+];
+
+/// What the pages tell of.
+pub struct Desk {
+    app: Arc<App>,
+    metrics: Metrics,
+    admin: AdminSettings,
+    settings: Vec<ShownSetting>,
+    file: Option<String>,
+}
+
+impl Desk {
+    /// Of this proxy, as it was configured; none without an admin listener.
+    #[must_use]
+    pub fn new(app: &Arc<App>, metrics: &Metrics, settings: &Settings) -> Option<Self> {
+        let file = settings.file.as_ref();
+        Some(Self {
+            app: Arc::clone(app),
+            metrics: metrics.clone(),
+            admin: settings.admin.clone()?,
+            settings: settings.shown.clone(),
+            file: file.map(|path| path.display().to_string()),
+        })
+    }
+
+    /// Answers one request.
+    async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
+        let found = routes::find(request.uri().path());
+        let mut response = match self.respond(found, &request).await {
+            Ok(response) => response,
+            Err(problem) => boxed(problem.answer(None)),
+        };
+        for (name, value) in FIXED {
+            let value = HeaderValue::from_static(value);
+            response.headers_mut().insert(name, value);
+        }
+        let path = found.map_or("other", |row| row.path);
+        let status = response.status().as_u16();
+        tracing::debug!(route = path, status, "admin request");
+        response
+    }
+
+    async fn respond(
+        &self,
+        found: Option<&routes::Row>,
+        request: &Request<Incoming>,
+    ) -> Result<Response<Body>, Problem> {
+        guard::check_host(&self.admin, request.headers())?;
+        let nowhere = || Problem::new(Kind::NoSuchRoute, "there is nothing at this path");
+        let row = found.ok_or_else(nowhere)?;
+        if row.access == Access::Operator {
+            guard::check_token(&self.admin, request.headers())?;
+        }
+        row.check(request.method())?;
+        Ok(match row.page {
+            Page::Index => pages::index(),
+            Page::Healthz => boxed(health::alive()),
+            Page::Readyz => boxed(health::ready(&self.app).await),
+            Page::Metrics => pages::metrics(&self.metrics, &self.app),
+            Page::Version => pages::version(),
+            Page::Config => pages::config(self.file.as_deref(), &self.settings),
+        })
+    }
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").finish_non_exhaustive()
+    }
+}
+
+/// An answer as the API gives it.
+fn boxed(answer: Answer) -> Response<Body> {
+    answer.into_response().map(BodyExt::boxed_unsync)
+}

@@ -1,0 +1,67 @@
+//! The pages that are plain answers.
+
+use std::convert::Infallible;
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::header::{self, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+use super::routes::ROWS;
+use super::{Body, boxed};
+use crate::answer::Answer;
+use crate::app::App;
+use crate::config::ShownSetting;
+use crate::metrics::{self, Metrics};
+
+/// The content type of Prometheus's text format.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[derive(Serialize)]
+struct Config<'a> {
+    /// The file that settings were read from; null without one.
+    file: Option<&'a str>,
+    settings: &'a [ShownSetting],
+}
+
+#[derive(Serialize)]
+struct About {
+    name: &'static str,
+    version: &'static str,
+    /// What it was built from, where the build said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Index {
+    pages: Vec<&'static str>,
+}
+
+pub(super) fn index() -> Response<Body> {
+    let pages = ROWS.iter().map(|row| row.path).collect();
+    boxed(Answer::json(StatusCode::OK, &Index { pages }))
+}
+
+pub(super) fn metrics(metrics: &Metrics, app: &App) -> Response<Body> {
+    let text = metrics.render(app.sample());
+    let body = Full::new(text.into()).map_err(|never: Infallible| match never {});
+    let mut response = Response::new(body.boxed_unsync());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(EXPOSITION));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+pub(super) fn version() -> Response<Body> {
+    let about = About {
+        name: "everlock",
+        version: metrics::VERSION,
+        revision: metrics::REVISION,
+    };
+    boxed(Answer::json(StatusCode::OK, &about))
+}
+
+pub(super) fn config(file: Option<&str>, settings: &[ShownSetting]) -> Response<Body> {
+    boxed(Answer::json(StatusCode::OK, &Config { file, settings }))
+}

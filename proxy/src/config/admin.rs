@@ -1,0 +1,78 @@
+//! The admin listener: where it listens, and what it demands.
+
+use std::net::SocketAddr;
+
+use super::auth::{MAX_SECRET_BYTES, MIN_SECRET_BYTES, Secret};
+use super::parse;
+use super::sources::{Reader, Source};
+use super::table::ADMIN_TOKEN_ENV;
+
+/// A listener for operators.
+#[derive(Clone, Debug)]
+pub struct AdminSettings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What it demands of whoever asks for more than health; none for nothing.
+    pub token: Option<Secret>,
+}
+
+/// Reads it, if there is one; a problem is noted already.
+pub(super) fn read(reader: &mut Reader<'_>, api: SocketAddr) -> Option<AdminSettings> {
+    let listen = reader.read_optional("admin-listen", parse::address);
+    let open = reader.read_switch("allow-unauthenticated-admin");
+    let (token, source) = token(reader)?;
+    let Some(listen) = listen else {
+        let source = token.is_some().then_some(source);
+        if let Some(source) = source.or(open.map(|open| open.source)) {
+            reader.problem(&source, "is of no use without --admin-listen");
+        }
+        return None;
+    };
+    let place = reader.source("admin-listen");
+    if listen == api && listen.port() != 0 {
+        reader.problem(&place, &format!("{listen} is the address of --listen"));
+    }
+    let loopback = listen.ip().to_canonical().is_loopback();
+    if !loopback && token.is_none() && open.is_none() {
+        let problem = format!(
+            "{listen} is not a loopback address and nobody has to authenticate: whoever can reach \
+             it sees metrics and settings. Listen on 127.0.0.1, demand a token with \
+             --admin-token-file, or say --allow-unauthenticated-admin where the network keeps \
+             others away"
+        );
+        reader.problem(&place, &problem);
+    }
+    Some(AdminSettings { listen, token })
+}
+
+/// The token and its source; none after a problem.
+fn token(reader: &mut Reader<'_>) -> Option<(Option<Secret>, Source)> {
+    let flag = "admin-token-file";
+    let file = reader.read_file(flag).ok()?;
+    let (source, text) = match (file, reader.secret_variable(ADMIN_TOKEN_ENV)) {
+        (None, None) => return Some((None, Source::Nowhere)),
+        (Some(bytes), None) => {
+            let source = reader.source(flag);
+            (source, String::from_utf8(bytes).unwrap_or_default())
+        }
+        (None, Some(text)) => (Source::Variable(ADMIN_TOKEN_ENV), text),
+        (Some(_), Some(_)) => {
+            let problem = format!("can't be combined with variable {ADMIN_TOKEN_ENV}");
+            reader.problem(&reader.source(flag), &problem);
+            return None;
+        }
+    };
+    let token = text.trim();
+    let visible = token.bytes().all(|byte| byte.is_ascii_graphic());
+    match Secret::new(token) {
+        Ok(token) if visible => Some((Some(token), source)),
+        _ => {
+            let problem = format!(
+                "is no token: it takes one word of {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} visible \
+                 characters (make one with `openssl rand -hex 32`)"
+            );
+            reader.problem(&source, &problem);
+            None
+        }
+    }
+}
