@@ -49,7 +49,8 @@ impl Server {
     /// All that are installed, over these nodes.
     pub(crate) async fn all(nodes: &RedisCluster) -> Vec<Self> {
         let mut all = vec![
-            Self::everlock(nodes).await,
+            Self::everlock("everlock serve", &[], nodes).await,
+            Self::everlock("everlock serve, one thread", &["--threads", "1"], nodes).await,
             Self::own("rslock behind hyper", "rslock", &nodes.urls()).await,
             Self::own("hyper alone", "bare", &[]).await,
         ];
@@ -64,7 +65,7 @@ impl Server {
         self.process.id()
     }
 
-    async fn everlock(nodes: &RedisCluster) -> Self {
+    async fn everlock(name: &'static str, options: &[&str], nodes: &RedisCluster) -> Self {
         let mut program = std::env::current_exe().expect("this program has a path");
         program.pop();
         program.pop();
@@ -75,11 +76,13 @@ impl Server {
         );
         let addr = free_addr().await;
         let mut command = Command::new(program);
-        command.args(["serve", "--listen", &addr.to_string()]);
+        command
+            .args(["serve", "--listen", &addr.to_string()])
+            .args(options);
         for url in nodes.urls() {
             command.args(["--node", &url]);
         }
-        Self::start("everlock serve", Dialect::Evermind, addr, &mut command).await
+        Self::start(name, Dialect::Evermind, addr, &mut command).await
     }
 
     /// This program again, as a server.

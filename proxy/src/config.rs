@@ -101,6 +101,8 @@ pub struct Settings {
     pub auth: Auth,
     /// Bounds.
     pub limits: Limits,
+    /// Threads that serve; none for as many as there are cores.
+    pub threads: Option<usize>,
     /// How logs are written.
     pub log_format: LogFormat,
     /// What is logged.
@@ -125,6 +127,9 @@ const DAY: Duration = Duration::from_hours(24);
 const MAX_MAX_BODY: usize = 1024 * 1024;
 /// The longest drain: after it, the supervisor's patience ends too.
 const MAX_DRAIN: Duration = Duration::from_mins(10);
+
+/// More than any machine has cores: a number above it is a mistake.
+const MAX_THREADS: usize = 1_024;
 
 impl Settings {
     /// Reads the settings: flag over environment over file over default.
@@ -155,6 +160,7 @@ impl Settings {
                 parse::number(text, 0.0, MAX_DRIFT_FACTOR)
             }),
             limits: limits(&mut reader),
+            threads: reader.read_optional("threads", |text| parse::count(text, 1, MAX_THREADS)),
             log_format: reader.read("log-format", parse::log_format),
             log_level: reader.read("log-level", parse::log_level),
             admin: admin::read(&mut reader, listen),

@@ -15,6 +15,7 @@ mod serve;
 mod status;
 
 use std::fmt::Display;
+use std::num::NonZero;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Args as _, Command};
@@ -131,10 +132,19 @@ fn parsed<T: clap::FromArgMatches>(matches: &ArgMatches) -> T {
 
 /// Runs a command's asynchronous part to its end.
 fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    match runtime {
+    on_threads(None, work)
+}
+
+/// The same on so many threads, or on as many as there are cores for this process. A single one
+/// needs none of what threads need to hand tasks to each other.
+fn on_threads(threads: Option<usize>, work: impl Future<Output = ExitCode>) -> ExitCode {
+    let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = threads.unwrap_or_else(cores);
+    let mut builder = match threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    match builder.worker_threads(threads).enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(work);
             // Name look-ups that hang must not hold up the end.

@@ -26,7 +26,7 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    super::on_runtime(serve(settings))
+    super::on_threads(settings.threads, serve(settings))
 }
 
 async fn serve(settings: Settings) -> ExitCode {

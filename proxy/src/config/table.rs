@@ -301,6 +301,15 @@ pub const SETTINGS: &[Setting] = &[
         "8s",
         "How long an orderly end may take after SIGTERM",
     ),
+    Setting {
+        flag: "threads",
+        env: "EVERLOCK_THREADS",
+        key: "threads",
+        value: Some("N"),
+        many: false,
+        default: None,
+        help: "Threads that serve, as many as there are cores unless said otherwise",
+    },
     setting(
         "log-format",
         "EVERLOCK_LOG_FORMAT",

@@ -139,12 +139,13 @@ fn shown(settings: &Settings) -> String {
         node_timeout,
         drift_factor,
         limits,
+        threads,
         log_format,
         log_level,
         ..
     } = settings;
     format!(
         "{listen} {nodes} {global_prefix} {allow_eviction} {node_timeout:?} {drift_factor} \
-         {limits:?} {log_format:?} {log_level}"
+         {limits:?} {threads:?} {log_format:?} {log_level}"
     )
 }

@@ -175,6 +175,26 @@ async fn flags_win_over_variables_and_variables_over_the_file() {
 }
 
 #[tokio::test]
+async fn the_proxy_serves_on_as_many_threads_as_it_is_told() {
+    let with = async |threads: &str| {
+        let args = [
+            "serve",
+            "--dev",
+            "--listen",
+            "127.0.0.1:0",
+            "--threads",
+            threads,
+        ];
+        let proxy = Proxy::spawn(&args, &[]).await;
+        assert_eq!(proxy.client().try_acquire("k", "a").await.status, 200);
+        let tasks = format!("/proc/{}/task", proxy.process.pid());
+        std::fs::read_dir(tasks).expect("it runs").count()
+    };
+    let (one, five) = (with("1").await, with("5").await);
+    assert!(one + 4 <= five, "{one}, {five}");
+}
+
+#[tokio::test]
 async fn development_mode_says_what_it_is_and_variables_that_nobody_knows_are_noted() {
     let args = ["serve", "--dev", "--listen", "127.0.0.1:0"];
     let mut proxy = Proxy::spawn(&args, &[("EVERLOCK_MAX_LEESE", "3s")]).await;
