@@ -3,15 +3,12 @@
 //! The load is a client of a few lines for keep-alive connections, so that the
 //! servers are what is measured; each answer is looked at.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use everlock_benches::{Locker, Meter, nothing_left, runtime};
+use everlock_benches::{Connection, Locker, Meter, nothing_left, runtime};
 use everlock_testkit::RedisCluster;
 use hdrhistogram::Histogram;
-use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::TcpStream;
+use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -165,51 +162,6 @@ impl Talk {
                 on.post("/v3/lock/unlock", &self.release).await;
             }
         }
-    }
-}
-
-/// A keep-alive connection.
-pub(crate) struct Connection(BufReader<TcpStream>);
-
-impl Connection {
-    pub(crate) async fn open(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).await.expect("a server listens");
-        stream.set_nodelay(true).expect("TCP has the option");
-        Self(BufReader::new(stream))
-    }
-
-    /// The JSON of the answer, whose status must be 200.
-    async fn post(&mut self, path: &str, body: &str) -> Value {
-        let length = body.len();
-        let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\n\r\n{body}"
-        );
-        let sent = self.0.get_mut().write_all(request.as_bytes()).await;
-        sent.expect("a server reads");
-        let (mut status, mut length) = (String::new(), 0);
-        self.line(&mut status).await;
-        loop {
-            let mut line = String::new();
-            self.line(&mut line).await;
-            let Some((name, value)) = line.trim_end().split_once(':') else {
-                break;
-            };
-            if name.eq_ignore_ascii_case("content-length") {
-                length = value.trim().parse().expect("a length");
-            }
-        }
-        let mut body = vec![0; length];
-        let read = self.0.read_exact(&mut body).await;
-        read.expect("as long as it says");
-        let text = String::from_utf8_lossy(&body);
-        assert!(status.contains(" 200 "), "{status} {text}");
-        serde_json::from_str(&text).expect("an answer is JSON")
-    }
-
-    async fn line(&mut self, into: &mut String) {
-        let read = self.0.read_line(into).await;
-        assert!(read.is_ok_and(|read| read > 0), "an answer is whole");
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use everlock_benches::{LEASE, runtime};
+use everlock_benches::{LEASE, proxy_program, runtime};
 use everlock_testkit::{RedisCluster, eventually};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -66,16 +66,8 @@ impl Server {
     }
 
     async fn everlock(name: &'static str, options: &[&str], nodes: &RedisCluster) -> Self {
-        let mut program = std::env::current_exe().expect("this program has a path");
-        program.pop();
-        program.pop();
-        program.push("everlock");
-        assert!(
-            program.exists(),
-            "cargo build --release -p everlock-proxy first"
-        );
         let addr = free_addr().await;
-        let mut command = Command::new(program);
+        let mut command = Command::new(proxy_program());
         command
             .args(["serve", "--listen", &addr.to_string()])
             .args(options);

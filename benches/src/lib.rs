@@ -4,6 +4,7 @@
 //! A run counts only what was verified: each section was alone, tokens of one key
 //! rose, and no key is left at the end.
 
+mod connection;
 mod cost;
 mod load;
 mod locker;
@@ -11,8 +12,10 @@ mod naive;
 mod raw;
 mod witness;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+pub use connection::Connection;
 pub use cost::Meter;
 pub use load::{Contention, Seen, contended, nothing_left, uncontended};
 pub use locker::Locker;
@@ -42,4 +45,22 @@ pub fn runtime(threads: usize) -> tokio::runtime::Runtime {
         .enable_all()
         .build()
         .expect("a runtime can be built")
+}
+
+/// The proxy that was built for the same profile as this program.
+///
+/// # Panics
+///
+/// When there is none.
+#[must_use]
+pub fn proxy_program() -> PathBuf {
+    let mut program = std::env::current_exe().expect("this program has a path");
+    program.pop();
+    program.pop();
+    program.push("everlock");
+    assert!(
+        program.exists(),
+        "cargo build --release -p everlock-proxy first"
+    );
+    program
 }
