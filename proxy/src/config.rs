@@ -6,7 +6,9 @@
 
 mod admin;
 mod auth;
+mod certificate;
 mod licence;
+mod listen;
 mod parse;
 mod shown;
 mod sources;
@@ -14,7 +16,6 @@ mod table;
 mod tls;
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,7 +26,10 @@ use everlock::{NodeTls, Redlock};
 pub use self::admin::AdminSettings;
 pub(crate) use self::auth::secrets;
 pub use self::auth::{Auth, AuthMode, Secret};
+pub use self::certificate::ServerTls;
+pub(crate) use self::certificate::{Files, Fingerprint, Loaded, Pem, Wrong};
 pub use self::licence::{LicenceSource, Licensing, PolarAccount};
+pub use self::listen::Listen;
 pub(crate) use self::parse::shown;
 pub use self::shown::ShownSetting;
 use self::shown::{Public, ServerUrl};
@@ -83,8 +87,12 @@ pub struct Limits {
 /// All settings of `everlock serve`.
 #[derive(Clone)]
 pub struct Settings {
-    /// Where to listen.
-    pub listen: SocketAddr,
+    /// Where to listen, once at least.
+    pub listen: Vec<Listen>,
+    /// The permissions of sockets in the file system.
+    pub socket_mode: u32,
+    /// What addresses speak TLS with; none for plain HTTP.
+    pub tls: Option<ServerTls>,
     /// Where the locks live.
     pub nodes: Nodes,
     /// The first segment of every key on the nodes.
@@ -143,11 +151,16 @@ impl Settings {
         files: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
     ) -> Result<Self, Problems> {
         let mut reader = Reader::open(sources, files);
-        let listen = reader.read("listen", parse::address);
+        let listen = listen::read(&mut reader);
+        let tls = certificate::read(&mut reader, &listen);
         let auth = auth::read(&mut reader);
-        let (nodes, node_tls) = nodes(&mut reader, listen, auth.mode);
+        let anybody = auth.mode == AuthMode::None && !tls.as_ref().is_some_and(ServerTls::asks);
+        let (nodes, node_tls) = nodes(&mut reader, &listen, anybody);
+        let admin = admin::read(&mut reader, &listen);
         let settings = Self {
             listen,
+            socket_mode: reader.read("socket-mode", listen::mode).0,
+            tls,
             nodes,
             node_tls,
             auth,
@@ -163,7 +176,7 @@ impl Settings {
             threads: reader.read_optional("threads", |text| parse::count(text, 1, MAX_THREADS)),
             log_format: reader.read("log-format", parse::log_format),
             log_level: reader.read("log-level", parse::log_level),
-            admin: admin::read(&mut reader, listen),
+            admin,
             warnings: Vec::new(),
             shown: Vec::new(),
             file: reader.file(),
@@ -205,30 +218,31 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
     }
 }
 
-/// The nodes with their certificates, and whether they may be served at this address.
-fn nodes(reader: &mut Reader<'_>, listen: SocketAddr, auth: AuthMode) -> (Nodes, NodeTls) {
+/// The nodes with their certificates, and whether they may be served at these addresses, to anybody
+/// or to some.
+fn nodes(reader: &mut Reader<'_>, listen: &[Listen], anybody: bool) -> (Nodes, NodeTls) {
     let given = reader.read_list("node", ServerUrl);
     let dev = reader.read_switch("dev");
     let open = reader.read_switch("allow-unauthenticated");
-    let loopback = listen.ip().to_canonical().is_loopback();
-    match (&given, &dev) {
-        (Some(nodes), Some(dev)) => {
+    let others = listen.iter().find(|listen| !listen.is_local());
+    match (&given, &dev, others) {
+        (Some(nodes), Some(dev), _) => {
             let problem = format!(
                 "can't be combined with nodes, which come from {}",
                 nodes.source
             );
             reader.problem(&dev.source, &problem);
         }
-        (None, None) => reader.problem(
+        (None, None, _) => reader.problem(
             &Source::Nowhere,
             "there are no nodes: give --node URL for each Redis server (or EVERLOCK_NODES, comma \
              separated), or --dev to try everlock without any",
         ),
-        (None, Some(dev)) if !loopback => {
+        (None, Some(dev), Some(listen)) => {
             let problem = format!("serves on loopback only, not on {listen}");
             reader.problem(&dev.source, &problem);
         }
-        (Some(_), None) if !loopback && open.is_none() && auth == AuthMode::None => {
+        (Some(_), None, Some(listen)) if anybody && open.is_none() => {
             let source = reader.source("listen");
             reader.problem(
                 &source,

@@ -6,7 +6,10 @@
 //! is at once for waiting acquirers. Closing ends the connections, and waits
 //! for undos to reach the nodes. All of it together has one deadline.
 
+mod certificates;
+mod listeners;
 mod pacing;
+mod transport;
 
 use std::convert::Infallible;
 use std::io;
@@ -18,11 +21,12 @@ use everlock::clock::{Clock as _, Moment, SystemClock};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::listeners::Accepted;
+pub use self::listeners::Listeners;
 use self::pacing::{Busy, Paced};
 use crate::app::App;
 use crate::middleware;
@@ -39,16 +43,17 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How every HTTP/2 connection begins.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The rest of a preface that came in parts is looked for this often.
-const PREFACE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Serves until `shutdown` completes, then ends in order. Whether everything
 /// that was begun was brought to its end in time.
-pub async fn run(listener: TcpListener, app: Arc<App>, shutdown: impl Future<Output = ()>) -> bool {
+pub async fn run(
+    listeners: impl Into<Listeners>,
+    app: Arc<App>,
+    shutdown: impl Future<Output = ()>,
+) -> bool {
+    let mut listeners = listeners.into();
     let server = Server {
-        builder: builder(app.limits.idle_timeout),
+        builder: builder(),
         seats: Arc::new(Semaphore::new(app.limits.max_connections)),
         connections: TaskTracker::new(),
         closing: CancellationToken::new(),
@@ -58,12 +63,12 @@ pub async fn run(listener: TcpListener, app: Arc<App>, shutdown: impl Future<Out
     // Serving => Draining
     let mut shutdown = pin!(shutdown);
     tokio::select! {
-        never = server.accept(&listener) => match never {},
+        never = server.accept(&mut listeners) => match never {},
         () = &mut shutdown => {}
     }
     let deadline = SystemClock.now() + server.app.limits.drain_timeout;
     tracing::info!("draining");
-    server.drain(listener, deadline).await
+    server.drain(listeners, deadline).await
 }
 
 struct Server {
@@ -78,12 +83,12 @@ struct Server {
     over: CancellationToken,
 }
 
-fn builder(idle_timeout: Duration) -> Builder<TokioExecutor> {
+fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(idle_timeout)
+        .header_read_timeout(None)
         .max_headers(HARD_MAX_HEADERS)
         .max_buf_size(HARD_MAX_HEADER_BYTES);
     builder
@@ -97,14 +102,14 @@ fn builder(idle_timeout: Duration) -> Builder<TokioExecutor> {
 }
 
 impl Server {
-    async fn accept(&self, listener: &TcpListener) -> Infallible {
+    async fn accept(&self, listeners: &mut Listeners) -> Infallible {
         loop {
             let seat = Arc::clone(&self.seats).acquire_owned().await;
             let seat = seat.expect("the semaphore is never closed");
-            match listener.accept().await {
-                Ok((stream, _)) => {
+            match listeners.accept().await {
+                Ok(accepted) => {
                     let over = self.over.clone();
-                    let serving = over.run_until_cancelled_owned(self.serve(stream));
+                    let serving = over.run_until_cancelled_owned(self.serve(accepted));
                     self.connections.spawn(async move {
                         let _ = serving.await;
                         drop(seat);
@@ -120,24 +125,27 @@ impl Server {
     }
 
     /// One connection, from its first byte to its last.
-    fn serve(&self, stream: TcpStream) -> impl Future<Output = ()> + 'static {
+    fn serve(&self, accepted: Accepted) -> impl Future<Output = ()> + 'static {
         let (app, builder) = (Arc::clone(&self.app), self.builder.clone());
         let closing = self.closing.clone();
         async move {
-            // Small answers must not wait for acknowledgements of earlier ones.
-            let _ = stream.set_nodelay(true);
             let header_timeout = app.limits.header_timeout;
-            let begins = tokio::time::timeout(header_timeout, begins(&stream));
-            let http2 = tokio::select! {
-                begun = begins => match begun {
-                    Ok(Some(http2)) => http2,
-                    _ => return,
+            let beginning = async {
+                let mut stream = transport::open(accepted).await?;
+                let begins = transport::begins(&mut stream);
+                let begun = tokio::time::timeout(header_timeout, begins).await.ok()??;
+                Some((stream, begun))
+            };
+            let (stream, begun) = tokio::select! {
+                begun = beginning => match begun {
+                    Some(begun) => begun,
+                    None => return,
                 },
                 () = closing.cancelled() => return,
             };
             let busy = Busy::new();
             let idle_timeout = app.limits.idle_timeout;
-            let paced = Paced::new(stream, busy.clone(), (!http2).then_some(header_timeout));
+            let paced = Paced::new(stream, begun, busy.clone(), header_timeout);
             let requests = busy.clone();
             let service = service_fn(move |request| {
                 let (app, busy) = (Arc::clone(&app), requests.begin());
@@ -147,8 +155,10 @@ impl Server {
                 }
             });
             let mut connection = pin!(builder.serve_connection(paced, service));
-            // How a connection ended is between the peer and its network.
+            // How a connection ended is between the peer and its network. It comes first: what has
+            // arrived is read before the connection counts as idle, or is told to end.
             tokio::select! {
+                biased;
                 _ = connection.as_mut() => {}
                 () = closing.cancelled() => {
                     connection.as_mut().graceful_shutdown();
@@ -162,16 +172,16 @@ impl Server {
         }
     }
 
-    async fn drain(self, listener: TcpListener, deadline: Moment) -> bool {
+    async fn drain(self, mut listeners: Listeners, deadline: Moment) -> bool {
         let left = || deadline.saturating_since(SystemClock.now());
         self.app.begin_drain();
         self.app.requests.close();
         tokio::select! {
-            never = self.accept(&listener) => match never {},
+            never = self.accept(&mut listeners) => match never {},
             _ = tokio::time::timeout(left(), self.app.requests.wait()) => {}
         }
         // Draining => Closing
-        drop(listener);
+        drop(listeners);
         self.closing.cancel();
         self.connections.close();
         let closed = tokio::time::timeout(left(), self.connections.wait()).await;
@@ -191,26 +201,6 @@ impl Server {
             );
         }
         closed.is_ok() && undone
-    }
-}
-
-/// Waits until it is clear which HTTP the peer speaks, which hyper would do for
-/// ever: whether it is HTTP/2, or nothing if the peer closed without a word.
-async fn begins(stream: &TcpStream) -> Option<bool> {
-    let mut start = [0; PREFACE.len()];
-    loop {
-        let seen = stream
-            .peek(&mut start)
-            .await
-            .ok()
-            .filter(|seen| *seen > 0)?;
-        if start[..seen] != PREFACE[..seen] {
-            return Some(false);
-        }
-        if seen == PREFACE.len() {
-            return Some(true);
-        }
-        tokio::time::sleep(PREFACE_PAUSE).await;
     }
 }
 

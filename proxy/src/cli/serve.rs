@@ -6,13 +6,13 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 use everlock::ConfigError;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{banner, failed, misconfigured};
 use crate::admin::{self, Desk};
-use crate::config::{Nodes, Settings, Sources};
-use crate::{App, Metrics, nodes, server, telemetry};
+use crate::config::{Listen, Nodes, Settings, Sources};
+use crate::server::{self, Listeners};
+use crate::{App, Metrics, nodes, telemetry};
 
 /// What shells report of a process that a signal ended.
 const SIGNAL_EXIT: i32 = 128;
@@ -29,7 +29,7 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
     super::on_threads(settings.threads, serve(settings))
 }
 
-async fn serve(settings: Settings) -> ExitCode {
+async fn serve(mut settings: Settings) -> ExitCode {
     let redlock = match nodes::connect(&settings).await {
         Ok(redlock) => redlock,
         Err(error @ ConfigError::BadUrl { .. }) => return misconfigured(&[error.to_string()]),
@@ -43,11 +43,13 @@ async fn serve(settings: Settings) -> ExitCode {
         tracing::warn!("{warning}");
     }
     super::descriptors::allow(settings.limits.max_connections);
-    let listener = match TcpListener::bind(settings.listen).await {
-        Ok(listener) => listener,
-        Err(error) => return failed(&format!("can't listen on {}: {error}", settings.listen)),
+    let tls = settings.tls.is_some();
+    let listeners =
+        Listeners::bind(&settings.listen, settings.socket_mode, settings.tls.take()).await;
+    let listeners = match listeners {
+        Ok(listeners) => listeners,
+        Err(error) => return failed(&error),
     };
-    let listen = listener.local_addr().unwrap_or(settings.listen);
     let signals = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
@@ -67,10 +69,13 @@ async fn serve(settings: Settings) -> ExitCode {
         None => None,
     };
     if matches!(settings.nodes, Nodes::Memory) {
-        banner::print(listen);
+        banner::print(&listeners.addresses(), tls);
     }
-    tracing::info!(%listen, nodes = redlock.node_count(), "listening");
-    let ended = server::run(listener, app, async move {
+    for listen in listeners.addresses() {
+        let tls = tls && matches!(listen, Listen::Tcp(_));
+        tracing::info!(%listen, tls, nodes = redlock.node_count(), "listening");
+    }
+    let ended = server::run(listeners, app, async move {
         let number = either(&mut term, &mut interrupt).await;
         tracing::info!(signal = number, "asked to end");
         tokio::spawn(async move {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::auth::{MAX_SECRET_BYTES, MIN_SECRET_BYTES, Secret};
+use super::listen::Listen;
 use super::parse;
 use super::sources::{Reader, Source};
 use super::table::ADMIN_TOKEN_ENV;
@@ -17,7 +18,7 @@ pub struct AdminSettings {
 }
 
 /// Reads it, if there is one; a problem is noted already.
-pub(super) fn read(reader: &mut Reader<'_>, api: SocketAddr) -> Option<AdminSettings> {
+pub(super) fn read(reader: &mut Reader<'_>, api: &[Listen]) -> Option<AdminSettings> {
     let listen = reader.read_optional("admin-listen", parse::address);
     let open = reader.read_switch("allow-unauthenticated-admin");
     let (token, source) = token(reader)?;
@@ -29,7 +30,7 @@ pub(super) fn read(reader: &mut Reader<'_>, api: SocketAddr) -> Option<AdminSett
         return None;
     };
     let place = reader.source("admin-listen");
-    if listen == api && listen.port() != 0 {
+    if listen.port() != 0 && api.contains(&Listen::Tcp(listen)) {
         reader.problem(&place, &format!("{listen} is the address of --listen"));
     }
     let loopback = listen.ip().to_canonical().is_loopback();

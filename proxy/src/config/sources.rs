@@ -10,7 +10,7 @@ use clap::parser::ValueSource;
 
 use serde_json::Value;
 
-use super::shown::{self, Shown, ShownSetting};
+use super::shown::{self, Public, Shown, ShownSetting};
 use super::table::{self, SETTINGS, Setting};
 use super::{Problems, parse};
 
@@ -196,6 +196,34 @@ impl<'a> Reader<'a> {
         Some(given)
     }
 
+    /// Each of the values given, or the default; what is wrong is a problem, and left out, and so is
+    /// an empty list.
+    pub(super) fn read_all<T: Shown>(
+        &mut self,
+        flag: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let setting = table::named(flag);
+        let given = self.read_list(flag, Public);
+        let given = given.unwrap_or_else(|| Given {
+            source: Source::Default(setting.flag),
+            values: setting.default.into_iter().map(str::to_owned).collect(),
+        });
+        if given.values.is_empty() {
+            self.problem(&given.source, "is an empty list");
+        }
+        let mut all = Vec::new();
+        for text in &given.values {
+            match parse(text) {
+                Ok(value) => all.push(value),
+                Err(problem) => self.problem(&given.source, &problem),
+            }
+        }
+        let shown = all.iter().map(Shown::shown).collect();
+        self.show(flag, Value::Array(shown), &given.source);
+        all
+    }
+
     /// The switch, if it is on.
     pub(super) fn read_switch(&mut self, flag: &'static str) -> Option<Given> {
         let Some(on) = self.read_optional(flag, parse::switch) else {
@@ -207,10 +235,20 @@ impl<'a> Reader<'a> {
 
     /// What is in the file that is named, if any; an error is noted already.
     pub(super) fn read_file(&mut self, flag: &'static str) -> Result<Option<Vec<u8>>, ()> {
-        let Some(path) = self.read_optional(flag, |text| Ok(PathBuf::from(text))) else {
+        let Some(path) = self.read_path(flag) else {
             return Ok(None);
         };
-        (self.files)(&path).map(Some).map_err(|error| {
+        self.open_path(flag, &path).map(Some)
+    }
+
+    /// The file that is named, if any.
+    pub(super) fn read_path(&mut self, flag: &'static str) -> Option<PathBuf> {
+        self.read_optional(flag, |text| Ok(PathBuf::from(text)))
+    }
+
+    /// What is in the file that this setting names; an error is noted already.
+    pub(super) fn open_path(&mut self, flag: &'static str, path: &Path) -> Result<Vec<u8>, ()> {
+        (self.files)(path).map_err(|error| {
             let problem = format!("{} can't be read: {error}", path.display());
             self.problem(&self.source(flag), &problem);
         })

@@ -63,12 +63,38 @@ const fn file(flag: &'static str, env: &'static str, help: &'static str) -> Sett
 
 /// All settings, in the order of the help.
 pub const SETTINGS: &[Setting] = &[
+    Setting {
+        flag: "listen",
+        env: "EVERLOCK_LISTEN",
+        key: "listen",
+        value: Some("ADDR"),
+        many: true,
+        default: Some("127.0.0.1:8080"),
+        help: "Where to listen: an address or unix:PATH; may be given several times",
+    },
+    // Its own user and group: who may hold locks is let in through the group.
     setting(
-        "listen",
-        "EVERLOCK_LISTEN",
-        "ADDR",
-        "127.0.0.1:8080",
-        "The address to listen on",
+        "socket-mode",
+        "EVERLOCK_SOCKET_MODE",
+        "MODE",
+        "660",
+        "The permissions of sockets at unix:PATH, in octal digits",
+    ),
+    file(
+        "tls-cert",
+        "EVERLOCK_TLS_CERT",
+        "PEM certificates to serve with, the server's own first: addresses then speak TLS alone. \
+         Read again when it changes, and at SIGHUP; needs --tls-key",
+    ),
+    file(
+        "tls-key",
+        "EVERLOCK_TLS_KEY",
+        "The PEM private key of --tls-cert",
+    ),
+    file(
+        "tls-client-ca",
+        "EVERLOCK_TLS_CLIENT_CA",
+        "PEM certificates of the authorities of which clients must show a certificate",
     ),
     Setting {
         flag: "node",
@@ -341,6 +367,7 @@ pub(crate) const OTHER_VARIABLES: &[&str] = &[
     ADMIN_TOKEN_ENV,
     "EVERLOCK_CLUSTER_MAX_LEASE",
     "EVERLOCK_CLUSTER_WAIT",
+    "EVERLOCK_HEALTH_CA",
     "EVERLOCK_HEALTH_URL",
     "EVERLOCK_JSON",
 ];

@@ -9,7 +9,7 @@ use std::time::Duration;
 use everlock::config::{MAX_NODE_TIMEOUT, MIN_LEASE, MIN_NODE_TIMEOUT};
 use everlock::protocol::{MAX_DRIFT_FACTOR, MAX_MAX_LEASE};
 
-use crate::config::{Nodes, Problems, SETTINGS, Settings, Sources};
+use crate::config::{Listen, Nodes, Problems, SETTINGS, Settings, Sources};
 
 /// Between flags and variables, and the file.
 const RULE: &str = "\n---\n";
@@ -98,7 +98,8 @@ fn hidden(url: &str) -> String {
 fn within_bounds(settings: &Settings) {
     let limits = &settings.limits;
     let hour = Duration::from_hours(1);
-    let loopback = settings.listen.ip().to_canonical().is_loopback();
+    let loopback = settings.listen.iter().all(Listen::is_local);
+    assert!(!settings.listen.is_empty() && settings.socket_mode <= 0o777);
     match &settings.nodes {
         Nodes::Memory => assert!(loopback),
         Nodes::Redis(urls) => {
@@ -134,6 +135,7 @@ fn shown(settings: &Settings) -> String {
     };
     let Settings {
         listen,
+        socket_mode,
         global_prefix,
         allow_eviction,
         node_timeout,
@@ -145,7 +147,7 @@ fn shown(settings: &Settings) -> String {
         ..
     } = settings;
     format!(
-        "{listen} {nodes} {global_prefix} {allow_eviction} {node_timeout:?} {drift_factor} \
-         {limits:?} {threads:?} {log_format:?} {log_level}"
+        "{listen:?} {socket_mode} {nodes} {global_prefix} {allow_eviction} {node_timeout:?} \
+         {drift_factor} {limits:?} {threads:?} {log_format:?} {log_level}"
     )
 }

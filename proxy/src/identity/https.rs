@@ -23,6 +23,30 @@ use serde_json::Value;
 /// Answers of a backend have a kilobyte or two.
 const MAX_ANSWER: usize = 64 * 1024;
 
+/// A client that trusts the authorities in this PEM, or the public ones.
+pub(crate) fn trust(ca: Option<&[u8]>) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    match ca {
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(pem) => {
+            for authority in CertificateDer::pem_slice_iter(pem) {
+                let added = authority.ok().map(|authority| roots.add(authority));
+                if !matches!(added, Some(Ok(()))) {
+                    return Err("the authority is no certificate in PEM".to_owned());
+                }
+            }
+            if roots.is_empty() {
+                return Err("the authority is no certificate in PEM".to_owned());
+            }
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
 /// What came back.
 #[derive(Debug)]
 pub(crate) struct Fetched {
@@ -71,27 +95,7 @@ impl Https {
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(format!("{base:?} is no URL of http:// or https://"));
         }
-        let mut roots = RootCertStore::empty();
-        match ca {
-            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-            Some(pem) => {
-                for authority in CertificateDer::pem_slice_iter(pem) {
-                    let added = authority.ok().map(|authority| roots.add(authority));
-                    if !matches!(added, Some(Ok(()))) {
-                        return Err("the authority is no certificate in PEM".to_owned());
-                    }
-                }
-                if roots.is_empty() {
-                    return Err("the authority is no certificate in PEM".to_owned());
-                }
-            }
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = trust(ca)?;
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()

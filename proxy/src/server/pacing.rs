@@ -2,10 +2,15 @@
 //!
 //! HTTP/1.1: `Idle => Head => Busy => Idle`. hyper has one time-out for the first two,
 //! counted from the end of the last request. One that is short enough for a
-//! header would close kept connections just when a balancer uses them again, so
-//! hyper's is the long one, and a header gets its own here, from its first byte.
+//! header would close kept connections just when a balancer uses them again, and
+//! one that is longer would cut off a header that begins at its end. So hyper's
+//! is off, and both are here: a header gets its time from its first byte, and a
+//! connection on which one has begun is not idle.
 //! HTTP/2: hyper pings quiet peers but keeps those that answer, so what is idle
 //! is told here, headers that never end included.
+//!
+//! A request that is on its way while an idle connection is closed goes
+//! unanswered, as HTTP/1.1 has it. One that has arrived is answered.
 
 use std::io;
 use std::pin::Pin;
@@ -16,8 +21,12 @@ use std::time::Duration;
 use everlock::clock::{Clock as _, Moment, SystemClock};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
+
+use super::transport::{Begun, Transport};
+
+/// What had arrived before is read by then.
+const SECOND_LOOK: Duration = Duration::from_millis(10);
 
 /// Whether requests of a connection are being answered; shared with its service.
 #[derive(Clone, Debug)]
@@ -43,8 +52,17 @@ impl Busy {
         BusyGuard(self.clone())
     }
 
+    /// A request has begun to come in.
+    fn touch(&self) {
+        self.lock().idle_since = SystemClock.now();
+    }
+
     /// Waits until there was no request for so long.
+    ///
+    /// After the process was stopped or starved, its timers may be seen before what arrived
+    /// meanwhile: so the end is believed only when it is seen twice.
     pub(super) async fn idle_for(&self, time: Duration) {
+        let mut seen = false;
         loop {
             let left = {
                 let state = self.lock();
@@ -55,10 +73,15 @@ impl Busy {
                     time.saturating_sub(idle)
                 }
             };
-            if left.is_zero() {
+            if !left.is_zero() {
+                seen = false;
+                sleep(left).await;
+            } else if seen {
                 return;
+            } else {
+                seen = true;
+                sleep(SECOND_LOOK).await;
             }
-            sleep(left).await;
         }
     }
 
@@ -84,7 +107,9 @@ impl Drop for BusyGuard {
 
 /// A connection that ends when a header takes too long.
 pub(super) struct Paced {
-    stream: TokioIo<TcpStream>,
+    stream: TokioIo<Transport>,
+    /// What was read before, and is read again.
+    start: Vec<u8>,
     busy: Busy,
     /// None where headers of several requests come in at once (HTTP/2).
     header_timeout: Option<Duration>,
@@ -95,11 +120,17 @@ pub(super) struct Paced {
 }
 
 impl Paced {
-    pub(super) fn new(stream: TcpStream, busy: Busy, header_timeout: Option<Duration>) -> Self {
+    pub(super) fn new(
+        stream: Transport,
+        begun: Begun,
+        busy: Busy,
+        header_timeout: Duration,
+    ) -> Self {
         Self {
             stream: TokioIo::new(stream),
+            start: begun.start,
             busy,
-            header_timeout,
+            header_timeout: (!begun.http2).then_some(header_timeout),
             begun: false,
             deadline: None,
         }
@@ -110,15 +141,25 @@ impl Read for Paced {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let polled = if this.start.is_empty() {
+            Pin::new(&mut this.stream).poll_read(cx, buf)
+        } else {
+            let most = this.start.len().min(buf.remaining());
+            buf.put_slice(&this.start[..most]);
+            this.start.drain(..most);
+            Poll::Ready(Ok(()))
+        };
         let Some(header_timeout) = this.header_timeout.filter(|_| !this.busy.is_set()) else {
             (this.begun, this.deadline) = (false, None);
             return polled;
         };
         if polled.is_ready() {
+            if !this.begun {
+                this.busy.touch();
+            }
             this.begun = true;
         } else if this.begun {
             let fresh = || Box::pin(sleep(header_timeout));

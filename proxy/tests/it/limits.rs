@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use everlock_testkit::eventually;
+use everlock_testkit::{Signal, eventually};
 use serde_json::json;
 
-use crate::support::{Local, SOON, Wire, timed};
+use crate::support::{Local, Proxy, SOON, Wire, timed};
 
 #[tokio::test]
 async fn a_body_that_is_too_large_is_answered_also_while_it_is_being_sent() {
@@ -112,6 +112,49 @@ async fn a_connection_is_kept_longer_than_a_header_may_take_and_not_for_ever() {
     })
     .await;
     assert!(cut < Duration::from_millis(1_500), "{cut:?}");
+}
+
+#[tokio::test]
+async fn a_header_that_begins_at_the_end_of_idleness_is_read_to_its_end() {
+    let flags = [("header-timeout", "5s"), ("idle-timeout", "1s")];
+    let proxy = Local::start(&flags).await;
+    let mut wire = Wire::open(proxy.addr).await;
+    wire.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    wire.read_until("ok").await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    wire.send("GET /healthz HTTP/1.1\r\n").await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    wire.send("Host: x\r\n\r\n").await;
+    wire.read_until("ok").await;
+}
+
+#[tokio::test]
+async fn a_request_that_arrived_while_the_process_was_stopped_is_answered() {
+    let args = ["serve", "--dev", "--listen", "127.0.0.1:0"];
+    let idle = ["--idle-timeout", "1s"];
+    let mut proxy = Proxy::spawn(&[&args[..], &idle].concat(), &[]).await;
+    let ask = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut wires = Vec::new();
+    for _ in 0..30 {
+        let mut wire = Wire::open(proxy.addr).await;
+        wire.send(ask).await;
+        wire.read_until("ok").await;
+        wires.push(wire);
+    }
+    // None of them is idle for its whole time before the stop, and all are after it.
+    for wire in &mut wires {
+        wire.send(ask).await;
+        wire.read_until("ok").await;
+    }
+    proxy.process.signal(Signal::STOP);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    for wire in &mut wires {
+        wire.send(ask).await;
+    }
+    proxy.process.signal(Signal::CONT);
+    for wire in &mut wires {
+        wire.read_until("ok").await;
+    }
 }
 
 #[tokio::test]

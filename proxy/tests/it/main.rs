@@ -18,6 +18,8 @@ mod openapi;
 mod outage;
 mod requests;
 mod routes;
+mod serving_tls;
 mod shutdown;
 mod support;
 mod tls;
+mod unix_socket;

@@ -9,7 +9,7 @@ use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::SOON;
@@ -139,12 +139,21 @@ impl Client {
     }
 }
 
+/// What a bare connection is made over.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
 /// A bare connection.
-pub(crate) struct Wire(TcpStream);
+pub(crate) struct Wire(Box<dyn Stream>);
 
 impl Wire {
     pub(crate) async fn open(addr: SocketAddr) -> Self {
-        Self(TcpStream::connect(addr).await.unwrap())
+        Self::over(TcpStream::connect(addr).await.unwrap())
+    }
+
+    pub(crate) fn over(stream: impl Stream + 'static) -> Self {
+        Self(Box::new(stream))
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -170,6 +179,13 @@ impl Wire {
         let read = tokio::time::timeout(SOON, reading).await;
         read.expect("the connection is closed in time").unwrap();
         String::from_utf8_lossy(&all).into_owned()
+    }
+
+    /// Waits until the other end closes or resets, whatever it says before.
+    pub(crate) async fn ended(&mut self) {
+        let mut all = Vec::new();
+        let reading = tokio::time::timeout(SOON, self.0.read_to_end(&mut all)).await;
+        let _ = reading.expect("the connection is closed in time");
     }
 
     /// Waits until the other end closes or resets without a word.

@@ -1,6 +1,7 @@
 //! A running proxy, in this process or as the real program, and a client for it.
 
 mod client;
+mod tls_client;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,14 +9,15 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use everlock::Redlock;
-use everlock_proxy::config::{Settings, Sources};
-use everlock_proxy::{App, nodes, server};
+use everlock_proxy::config::{Listen, Settings, Sources};
+use everlock_proxy::server::{self, Listeners};
+use everlock_proxy::{App, nodes};
 use everlock_testkit::{ProcessUnderTest, RedisCluster};
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 pub(crate) use client::{Answer, Client, Wire};
+pub(crate) use tls_client::{TlsClient, post_h2};
 
 /// Generous on a busy machine; only a test that fails waits this long.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -31,26 +33,38 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// Starts one with these flags besides `--dev`.
+    /// Starts one with these flags besides `--dev`, at a port of its own.
     pub(crate) async fn start(flags: &[(&str, &str)]) -> Self {
-        let flags = flags.iter().chain(&[("dev", "true")]);
-        let flags: BTreeMap<_, _> = flags
-            .map(|(flag, value)| ((*flag).to_owned(), vec![(*value).to_owned()]))
-            .collect();
+        let flags = flags
+            .iter()
+            .chain(&[("dev", "true"), ("listen", "127.0.0.1:0")]);
+        let mut given = BTreeMap::<_, Vec<_>>::new();
+        for (flag, value) in flags {
+            given
+                .entry((*flag).to_owned())
+                .or_default()
+                .push((*value).to_owned());
+        }
+        let flags = given;
         let env = Vec::new();
         let settings = Settings::read(Sources { flags, env }).unwrap();
         let redlock = nodes::connect(&settings).await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
+        let listeners =
+            Listeners::bind(&settings.listen, settings.socket_mode, settings.tls.clone());
+        let listeners = listeners.await.unwrap();
+        let addr = listeners.addresses().into_iter().find_map(|one| match one {
+            Listen::Tcp(addr) => Some(addr),
+            Listen::Unix(_) => None,
+        });
         let gate = nodes::gate(&settings, &redlock).unwrap();
         let prefix = &settings.global_prefix;
         let app = App::new(redlock.clone(), prefix, settings.limits, gate);
         let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(server::run(listener, app, async {
+        let task = tokio::spawn(server::run(listeners, app, async {
             let _ = stopped.await;
         }));
         Self {
-            addr,
+            addr: addr.expect("one listener is at an address"),
             redlock,
             stop: Some(stop),
             task,
