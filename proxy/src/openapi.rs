@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use hyper::StatusCode;
+use hyper::body::Bytes;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
@@ -31,9 +32,13 @@ request's, if it is at most 128 visible ASCII characters, else a new one.";
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
 
-/// The answer to who asks the proxy for it.
+/// The answer to who asks the proxy for it: written once, as anybody may ask at any time.
 pub(crate) fn answer() -> Answer {
-    Answer::json(StatusCode::OK, &*DOCUMENT)
+    static BODY: LazyLock<Bytes> = LazyLock::new(|| Answer::json(StatusCode::OK, &*DOCUMENT).body);
+    Answer {
+        body: BODY.clone(),
+        ..Answer::empty(StatusCode::OK)
+    }
 }
 
 /// The document as it is committed.

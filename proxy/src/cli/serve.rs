@@ -42,7 +42,7 @@ async fn serve(mut settings: Settings) -> ExitCode {
     for warning in redlock.warnings() {
         tracing::warn!("{warning}");
     }
-    super::descriptors::allow(settings.limits.max_connections);
+    settings.limits.max_connections = super::descriptors::allow(settings.limits.max_connections);
     let tls = settings.tls.is_some();
     let listeners =
         Listeners::bind(&settings.listen, settings.socket_mode, settings.tls.take()).await;

@@ -10,6 +10,7 @@ mod admin;
 mod cluster;
 mod config;
 mod disconnect;
+mod hardening;
 mod http2;
 mod identity;
 mod layers;
