@@ -13,7 +13,7 @@ pub mod lease;
 pub mod node;
 pub mod observer;
 mod redlock;
-mod renewing;
+pub mod renewing;
 
 pub use crate::config::{AcquireOptions, AttemptCounter, NodeTls};
 pub use crate::core::marker::Cause;

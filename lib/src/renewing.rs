@@ -21,7 +21,12 @@ pub(crate) fn lock(renewal: &Mutex<Renewal>) -> MutexGuard<'_, Renewal> {
 }
 
 /// Renews by `extend`, which is given the time to add, until the thing is lost.
-pub(crate) async fn until_lost<F>(
+///
+/// For holders whose locks are kept elsewhere, behind an API: [`Redlock::lock`](crate::Redlock::lock)
+/// and [`Keeper`](crate::lease::Keeper) run it themselves. `renewal` tells at any time until when
+/// the thing may be relied on. Dropping the future ends the renewal; an extension that was sent
+/// takes its course.
+pub async fn until_lost<F>(
     clock: &dyn Clock,
     renewal: &Mutex<Renewal>,
     extend: impl Fn(Duration) -> F,

@@ -30,7 +30,7 @@ pub use self::certificate::ServerTls;
 pub(crate) use self::certificate::{Files, Fingerprint, Loaded, Pem, Wrong};
 pub use self::licence::{LicenceSource, Licensing, PolarAccount};
 pub use self::listen::Listen;
-pub(crate) use self::parse::shown;
+pub(crate) use self::parse::{duration, prefix as global_prefix, shown};
 pub use self::shown::ShownSetting;
 use self::shown::{Public, ServerUrl};
 pub use self::sources::Sources;

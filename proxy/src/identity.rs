@@ -20,7 +20,7 @@ pub(crate) use self::accounts::{Account, Accounts, OverLimit};
 pub(crate) use self::api_key::{ApiKey, MAX_API_KEY_CHARS, Secrets, Verified};
 pub use self::gate::Gate;
 pub(crate) use self::gate::{Caller, DeleteError, Licensing, Refusal};
-pub(crate) use self::https::{Fetched, Https, trust};
+pub(crate) use self::https::{Fetched, Https, Unanswered, trust};
 pub(crate) use self::keeper::Keeper;
 pub(crate) use self::licence::file::LicenceFile;
 pub(crate) use self::licence::polar::{DEADLINE as POLAR_DEADLINE, Polar};

@@ -7,6 +7,7 @@
 //! - [`FaultProxy`]: a TCP proxy in front of one address that loses, delays, stalls, cuts or
 //!   refuses traffic on command.
 //! - [`ProcessUnderTest`]: a program with its output, its signals and its exit status.
+//! - [`Terminal`]: a pseudo-terminal with a program in it: keys, job control, size, hang-up.
 //! - [`history`]: what clients were told, and the judge of it.
 //! - [`FakePolar`]: the part of Polar's API that licences need, over TLS, with faults to order.
 //! - [`replay_seeds`]: the fuzzers' seeds and mutations of them, for an ordinary test.
@@ -28,6 +29,7 @@ mod process;
 mod redis;
 mod seeds;
 mod temp_dir;
+mod terminal;
 mod tls;
 mod wait;
 mod watchdog;
@@ -38,5 +40,6 @@ pub use port::ReservedPort;
 pub use process::{ProcessUnderTest, Signal};
 pub use redis::{RedisBuilder, RedisCluster, RedisServer, Reply};
 pub use seeds::replay_seeds;
+pub use terminal::Terminal;
 pub use tls::TlsFiles;
 pub use wait::{SETTLED, eventually};

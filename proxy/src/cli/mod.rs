@@ -1,18 +1,24 @@
 //! The command line: what there is, and where a subcommand's work begins.
 //!
 //! Exit codes: 0 done; 1 it could not be done; 2 it was not understood, be it
-//! the command line or the configuration.
+//! the command line or the configuration; 75 others hold the lock; 76 the lock
+//! is not held, or was lost.
 
 mod banner;
 mod cluster;
 mod descriptors;
+mod generate;
 mod health;
+mod hold_args;
+mod holding;
 mod keys;
 mod keys_remote;
+mod lock;
 mod node_args;
 mod openapi;
 mod serve;
 mod status;
+mod way;
 
 use std::fmt::Display;
 use std::num::NonZero;
@@ -30,6 +36,18 @@ written 3s or 250ms.
 
 Nodes that were never opened for voting are refused: run `everlock cluster init` first. Nodes that
 don't answer are not: the proxy is not ready until a quorum does.";
+
+const HOLD_AFTER: &str = "\
+Through the proxy at --base-url, or on the nodes themselves with --node. Exit codes: 0 done,
+1 nobody answers or it was refused, 2 not understood, 75 others hold the lock, 76 the lock is not
+held.";
+const LOCK_AFTER: &str = "\
+The command finds EVERLOCK_KEY, EVERLOCK_UUID and EVERLOCK_TOKEN in its environment. When the lock
+can't be renewed, its process group gets TERM, and KILL when the lock's validity ends at the latest.
+
+Exit codes: the command's own, 128 and the number for a signal; 1 nobody answers or it was refused,
+2 not understood, 75 others hold the lock, 76 the lock was lost, 126 the command can't be executed,
+127 there is no such command.";
 
 /// Runs the command that the process was started with.
 #[must_use]
@@ -49,6 +67,14 @@ pub fn run() -> ExitCode {
             Some(("revoke", matches)) => keys::revoke(matches),
             _ => unreachable!("clap demands a subcommand"),
         },
+        Some(("lock", matches)) => lock::run(matches),
+        Some(("lock-stage", matches)) => lock::stage(matches),
+        Some(("lock-warden", matches)) => lock::warden(matches),
+        Some(("acquire", matches)) => holding::acquire(matches),
+        Some(("extend", matches)) => holding::extend(matches),
+        Some(("release", matches)) => holding::release(matches),
+        Some(("completions", matches)) => generate::completions(matches),
+        Some(("man", matches)) => generate::man(matches),
         Some(("health", matches)) => health::run(matches),
         Some(("openapi", _)) => openapi::print(),
         _ => unreachable!("clap demands a subcommand"),
@@ -76,12 +102,34 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(serve_command())
+        .subcommands(lock_commands())
         .subcommand(cluster)
         .subcommand(keys_command())
         .subcommand(health::HealthArgs::augment_args(health))
         .subcommand(
             Command::new("openapi").about("Print the document of the HTTP API, OpenAPI 3.1"),
         )
+        .subcommands(generate::commands())
+}
+
+/// What takes locks, and what those are made of.
+fn lock_commands() -> Vec<Command> {
+    let with_way = |command: Command| way::optional_nodes(command).after_help(HOLD_AFTER);
+    let lock = Command::new("lock").about("Run a command under a lock, renewed while it runs");
+    let lock = with_way(lock::LockArgs::augment_args(lock)).after_help(LOCK_AFTER);
+    let acquire = Command::new("acquire").about("Acquire a lock, for a script to release");
+    let extend = Command::new("extend").about("Add to the lease of a lock");
+    let release = Command::new("release").about("Release a lock");
+    let stage = Command::new("lock-stage").hide(true);
+    let warden = Command::new("lock-warden").hide(true);
+    vec![
+        lock,
+        with_way(holding::AcquireArgs::augment_args(acquire)),
+        with_way(holding::ExtendArgs::augment_args(extend)),
+        with_way(holding::ReleaseArgs::augment_args(release)),
+        lock::StageArgs::augment_args(stage),
+        lock::WardenArgs::augment_args(warden),
+    ]
 }
 
 fn keys_command() -> Command {

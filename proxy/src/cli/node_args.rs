@@ -32,6 +32,15 @@ pub(super) struct NodeArgs {
 }
 
 impl NodeArgs {
+    /// An empty variable is how deployment files say that there are none.
+    pub(super) fn drop_empty(&mut self) {
+        self.urls.retain(|url| !url.is_empty());
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.urls.is_empty()
+    }
+
     /// The nodes with their certificates, or everything that is wrong with them.
     pub(super) fn checked(self) -> Result<(Vec<String>, NodeTls), Vec<String>> {
         let mut problems = Vec::new();

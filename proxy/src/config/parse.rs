@@ -18,7 +18,7 @@ pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
         .map_err(|_| format!("{text:?} is no address to listen on: write 127.0.0.1:8080"))
 }
 
-pub(super) fn duration(text: &str, least: Duration, most: Duration) -> Parsed<Duration> {
+pub(crate) fn duration(text: &str, least: Duration, most: Duration) -> Parsed<Duration> {
     let bounds = || {
         let (least, most) = (shown(least), shown(most));
         format!("it takes {least} to {most}")
@@ -78,7 +78,7 @@ pub(super) fn size(text: &str, least: usize, most: usize) -> Parsed<usize> {
 
 /// The first segment of all keys. `:` would let identities collide, `~` marks
 /// everlock's own keys.
-pub(super) fn prefix(text: &str) -> Parsed<String> {
+pub(crate) fn prefix(text: &str) -> Parsed<String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
         Ok(text.to_owned())

@@ -110,6 +110,14 @@ impl Https {
         })
     }
 
+    /// The same client, over the same connections, that waits for so long.
+    pub(crate) fn within(&self, deadline: Duration) -> Self {
+        Self {
+            deadline,
+            ..self.clone()
+        }
+    }
+
     /// Whether what is sent can be read on the way.
     pub(crate) fn is_plain_to_others(&self) -> bool {
         let uri: Uri = self.base.parse().unwrap_or_default();

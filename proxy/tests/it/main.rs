@@ -15,6 +15,7 @@ mod http2;
 mod identity;
 mod layers;
 mod limits;
+mod locks;
 mod openapi;
 mod outage;
 mod requests;
