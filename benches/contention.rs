@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use everlock_benches::{Contention, Locker, contended, nothing_left, runtime};
+use everlock_benches::{Contention, Locker, Way, contended, nothing_left, runtime};
 use everlock_testkit::RedisCluster;
 
 fn one_key(criterion: &mut Criterion) {
@@ -13,7 +13,8 @@ fn one_key(criterion: &mut Criterion) {
     let everlock = runtime.block_on(Locker::everlock(&nodes));
     let lockers = [
         everlock.clone(),
-        everlock.in_turn(),
+        everlock.clone().by(Way::InTurn),
+        everlock.by(Way::Sections),
         Locker::rslock(&nodes, Some(Duration::from_millis(5))),
     ];
     for hold in [Duration::ZERO, Duration::from_millis(5)] {

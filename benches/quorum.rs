@@ -15,7 +15,7 @@ fn memory(criterion: &mut Criterion) {
         let redlock = runtime.block_on(Redlock::builder().memory_nodes(nodes).connect());
         let locker = Locker::Everlock {
             redlock: redlock.expect("memory nodes can be opened"),
-            fifo: false,
+            way: everlock_benches::Way::Grants,
         };
         group.bench_with_input(BenchmarkId::new("nodes", nodes), &nodes, |bencher, _| {
             bencher.to_async(&runtime).iter_custom(|cycles| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use everlock_benches::{Contention, Locker, Meter, Seen, contended, nothing_left, runtime};
+use everlock_benches::{Contention, Locker, Meter, Seen, Way, contended, nothing_left, runtime};
 use everlock_testkit::RedisCluster;
 
 use crate::Plan;
@@ -15,7 +15,8 @@ pub(crate) fn run(plan: Plan) -> Vec<Table> {
         let everlock = Locker::everlock(&nodes).await;
         let lockers = [
             everlock.clone(),
-            everlock.in_turn(),
+            everlock.clone().by(Way::Sections),
+            everlock.by(Way::InTurn),
             Locker::rslock(&nodes, None),
             Locker::rslock(&nodes, Some(Duration::from_millis(5))),
         ];
@@ -45,7 +46,8 @@ pub(crate) fn run(plan: Plan) -> Vec<Table> {
         about: "All tasks want one key and hold it for so long, five nodes, one client thread. \
                 *rslock* has its default delay of 200 ms, *tuned* one of 5 ms, and both as many \
                 retries as it takes. A fair lock shows in the fewest and the most sections that \
-                a task had, and in the longest waits.",
+                a task had, and in the longest waits. *with_lock* hands the lock on inside the \
+                process, without the nodes.",
         rows,
     }]
 }

@@ -41,7 +41,7 @@ async fn held(plan: Plan) -> Vec<Row> {
     let redlock = connect(&nodes).await;
     let locker = Locker::Everlock {
         redlock: redlock.clone(),
-        fifo: false,
+        way: everlock_benches::Way::Grants,
     };
     let (mut rows, mut present) = (Vec::new(), 0);
     for wanted in HELD {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use everlock::Redlock;
 use everlock::clock::{Clock as _, SystemClock};
-use everlock_benches::{Locker, nothing_left, runtime};
+use everlock_benches::{Locker, Way, nothing_left, runtime};
 use everlock_testkit::RedisCluster;
 use hdrhistogram::Histogram;
 use tokio::process::Command;
@@ -41,6 +41,7 @@ pub(crate) fn run(plan: Plan) -> Vec<Table> {
         Locker::everlock(&nodes).await;
         let loads = [
             ("everlock", "everlock", LONG_DELAY),
+            ("everlock, with_lock", "sections", LONG_DELAY),
             ("everlock, FIFO", "fifo", LONG_DELAY),
             ("rslock, tuned", "rslock", SHORT_DELAY),
         ];
@@ -191,7 +192,11 @@ async fn work(urls: Vec<String>, kind: &str, tasks: usize, delay: Duration, time
         let redlock = Redlock::builder().node_urls(urls).connect().await;
         Locker::Everlock {
             redlock: redlock.expect("the nodes are open"),
-            fifo: kind == "fifo",
+            way: match kind {
+                "fifo" => Way::InTurn,
+                "sections" => Way::Sections,
+                _ => Way::Grants,
+            },
         }
     };
     let until = now() + u64::try_from(time.as_micros()).expect("a short time");

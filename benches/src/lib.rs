@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use connection::Connection;
 pub use cost::Meter;
 pub use load::{Contention, Seen, contended, nothing_left, uncontended};
-pub use locker::Locker;
+pub use locker::{Locker, Way};
 pub use naive::Naive;
 pub use raw::Raw;
 pub use witness::Witness;

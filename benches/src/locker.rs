@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use everlock::{AcquireOptions, Redlock};
+use everlock::{AcquireOptions, Held, Redlock};
 use everlock_testkit::RedisCluster;
 use tokio::time::Instant;
 
@@ -11,15 +11,26 @@ use crate::{LEASE, Naive, Raw};
 /// More than any benchmark needs: who gives up would count as fast.
 const ATTEMPTS: u32 = 100_000;
 
+/// How this project's lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Acquired and released.
+    Grants,
+    /// The same, in strict turn across processes.
+    InTurn,
+    /// By `with_lock`, which hands it on inside the process.
+    Sections,
+}
+
 /// A lock client under measurement.
 #[derive(Clone)]
 pub enum Locker {
-    /// This project; with `fifo` in strict turn.
+    /// This project.
     Everlock {
         /// The client.
         redlock: Redlock,
-        /// Whether its waiters stand in line across processes.
-        fifo: bool,
+        /// What of it is used.
+        way: Way,
     },
     /// rslock with its own defaults, or with another retry delay.
     Rslock {
@@ -49,18 +60,15 @@ impl Locker {
             .expect("fresh nodes can be opened");
         Self::Everlock {
             redlock,
-            fifo: false,
+            way: Way::Grants,
         }
     }
 
-    /// The same, in strict turn.
+    /// The same, used in another way.
     #[must_use]
-    pub fn in_turn(self) -> Self {
+    pub fn by(self, way: Way) -> Self {
         match self {
-            Self::Everlock { redlock, .. } => Self::Everlock {
-                redlock,
-                fifo: true,
-            },
+            Self::Everlock { redlock, .. } => Self::Everlock { redlock, way },
             other => other,
         }
     }
@@ -86,8 +94,11 @@ impl Locker {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Everlock { fifo: false, .. } => "everlock",
-            Self::Everlock { fifo: true, .. } => "everlock, FIFO",
+            Self::Everlock { way, .. } => match way {
+                Way::Grants => "everlock",
+                Way::InTurn => "everlock, FIFO",
+                Way::Sections => "everlock, with_lock",
+            },
             Self::Rslock { name, .. } => name,
             Self::Naive(_) => "pool checkout",
             Self::Raw(raw) if raw.is_fenced() => "pipelined by hand, fenced",
@@ -118,13 +129,24 @@ impl Locker {
     ) -> Duration {
         let asked = Instant::now();
         match self {
-            Self::Everlock { redlock, fifo } => {
+            Self::Everlock { redlock, way } => {
                 let options = AcquireOptions::new()
                     .lease(LEASE)
                     .retries(ATTEMPTS)
                     .delay(retry_delay)
                     .jitter(retry_delay)
-                    .fifo(*fifo);
+                    .fifo(*way == Way::InTurn);
+                if *way == Way::Sections {
+                    let work = async |held: Held| {
+                        let took = asked.elapsed();
+                        section(Some(held.token().as_u64())).await;
+                        took
+                    };
+                    let outcome = redlock.with_lock(key, options, work).await;
+                    let outcome = outcome.expect("a lock is to be had");
+                    outcome.release.expect("what was acquired can be released");
+                    return outcome.value;
+                }
                 let grant = redlock.acquire(key, options).await;
                 let grant = grant.expect("a lock is to be had");
                 let took = asked.elapsed();

@@ -242,8 +242,13 @@ impl Inner {
     }
 
     fn propose(&self, floor: Option<FencingToken>) -> FencingToken {
+        self.propose_some(floor, 0)
+    }
+
+    /// The first of several tokens: so many above it are its owner's as well.
+    fn propose_some(&self, floor: Option<FencingToken>, reserve: u32) -> FencingToken {
         let wall = self.clock.wall();
-        self.with_tokens(|tokens| tokens.propose(wall, floor))
+        self.with_tokens(|tokens| tokens.propose(wall, floor, reserve))
     }
 
     fn align(&self, median: WallTime) {

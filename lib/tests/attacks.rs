@@ -70,6 +70,7 @@ async fn occupy(world: &World, node: usize, resource: &str, owner: &str, lease: 
         lease: ms(lease),
         call: CallId::new(7),
         token: EARLY_TOKEN,
+        reserve: 0,
     };
     let slot = ballot.slot(node);
     world.memory[node].submit(command, Moment::from_origin(Duration::MAX), slot);

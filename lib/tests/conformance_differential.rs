@@ -85,6 +85,7 @@ impl Dice {
             1 => MAX_LEASE,
             _ => Duration::from_secs(seconds),
         };
+        let reserve = u32::try_from(step % 3 / 2 * (step % 11)).unwrap();
         let turn = Turn {
             ticket: self.token(base, step),
             accepted: self.below(3) == 0,
@@ -115,6 +116,7 @@ impl Dice {
                 lease,
                 call,
                 token,
+                reserve,
             },
             9..=12 => Command::Undo {
                 resource,

@@ -156,6 +156,7 @@ impl World {
                 lease: LEASE,
                 call: everlock::protocol::CallId::new(1),
                 token: everlock::FencingToken::new(wall.as_micros()),
+                reserve: 0,
             };
             assert_eq!(node.apply(&command).vote, everlock::Vote::Granted);
         }

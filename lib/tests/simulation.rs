@@ -16,6 +16,7 @@
 mod support {
     pub(crate) mod sim;
     pub(crate) mod sim_clients;
+    pub(crate) mod sim_crowd;
     pub(crate) mod sim_line;
     pub(crate) mod sim_nodes;
     pub(crate) mod sim_process;
@@ -145,6 +146,12 @@ fn nobody_overlaps_tokens_and_turns_are_in_order_and_nothing_is_left_in_any_sche
         "guard held",
         "guard lost",
         "granted in turn while others stood in line",
+        "crowd",
+        "handed on",
+        "section done",
+        "member cancelled",
+        "member paused",
+        "client died in a crowd",
     ];
     let spells = Spell::ALL.map(Spell::name);
     for what in MISHAPS.into_iter().chain(spells).chain(others) {
@@ -168,8 +175,8 @@ const fn expected_without(safeguard: Safeguard) -> Wrong {
         | Safeguard::ClockGuard
         | Safeguard::Shares
         | Safeguard::UndoOfOneAttempt => Wrong::Overlap,
-        Safeguard::ValidityCheck => Wrong::Late,
-        Safeguard::FloorTest => Wrong::Tokens,
+        Safeguard::ValidityCheck | Safeguard::HandedOnInTime => Wrong::Late,
+        Safeguard::FloorTest | Safeguard::ReservedTokens => Wrong::Tokens,
         Safeguard::Undo
         | Safeguard::UndoLiftsFloor
         | Safeguard::Settle

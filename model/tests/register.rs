@@ -89,6 +89,7 @@ impl Pair {
                 lease: LEASE + BY * u32::from(lease),
                 call: real_call(call),
                 token: self.real(token),
+                reserve: 0,
             },
             Command::Extend { owner: who } => protocol::Command::Extend {
                 resource,
@@ -322,6 +323,7 @@ fn when_the_guard_is_over_what_may_have_been_forgotten_is_refused() {
         lease: LEASE,
         call: CallId::new(1),
         token,
+        reserve: 0,
     };
     let said = pair.register.apply(pair.now, RUN, &real(base));
     assert_eq!(said, everlock::Vote::Stale { floor: base });

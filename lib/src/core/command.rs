@@ -24,6 +24,9 @@ pub enum Command {
         call: CallId,
         /// The proposed fencing token.
         token: FencingToken,
+        /// So many tokens above it are the owner's as well: nobody is granted the
+        /// resource under one of them.
+        reserve: u32,
     },
     /// Add `by` to what remains of the owner's lease; the cluster's maximum is the bound.
     Extend {

@@ -11,6 +11,7 @@ pub(crate) mod answers;
 pub(crate) mod attempt;
 pub(crate) mod clock_watch;
 pub(crate) mod clocks;
+pub(crate) mod cohort;
 pub(crate) mod command;
 pub(crate) mod hearsay;
 pub(crate) mod marker;

@@ -85,8 +85,11 @@ impl Register {
                 lease,
                 call,
                 token,
-            } => barred
-                .unwrap_or_else(|| self.acquire(now, resource, owner, *lease, (*call, *token))),
+                reserve,
+            } => barred.unwrap_or_else(|| {
+                let tokens = (*token, token.plus(*reserve));
+                self.acquire(now, resource, owner, *lease, (*call, tokens))
+            }),
             Command::Extend {
                 resource,
                 owner,
@@ -152,7 +155,7 @@ impl Register {
         key: &Resource,
         owner: &OwnerId,
         lease: Duration,
-        (call, token): (CallId, FencingToken),
+        (call, (token, last)): (CallId, (FencingToken, FencingToken)),
     ) -> Vote {
         let max_lease = self.max_lease();
         if lease > max_lease {
@@ -173,7 +176,7 @@ impl Register {
         if token <= floor && Safeguard::FloorTest.is_on() {
             return Vote::Stale { floor };
         }
-        if token.as_u64() > now.plus(max_lease).as_micros() {
+        if last.as_u64() > now.plus(max_lease).as_micros() {
             return Vote::Ahead;
         }
         let late = |grant: &Grant| grant.shares.have_later(call);
@@ -187,15 +190,15 @@ impl Register {
             return self.again(now, key, owner, lease, call);
         }
         let shares = Shares::of(call);
-        self.shelf.set_fence(
-            key,
+        // What is reserved nobody else is granted.
+        let keeps = Safeguard::ReservedTokens.is_on();
+        let grant = Grant {
+            owner: owner.clone(),
             token,
-            Some(Grant {
-                owner: owner.clone(),
-                token,
-                shares,
-            }),
-        );
+            shares,
+        };
+        let floor = if keeps { last } else { token };
+        self.shelf.set_fence(key, floor, Some(grant));
         self.shelf.set_lock(key, owner.clone(), now.plus(lease));
         Vote::Granted
     }

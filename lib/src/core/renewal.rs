@@ -66,7 +66,7 @@ pub enum Renewed {
 }
 
 /// A lock is renewed when this share of its validity is left: two more tries fit in.
-const RENEW_AT: f64 = 2.0 / 3.0;
+pub(crate) const RENEW_AT: f64 = 2.0 / 3.0;
 /// A renewal that failed is tried again after this share of what is left.
 const RETRY_AFTER: f64 = 0.25;
 /// Renewals are at least this far apart, however short the lease.

@@ -32,6 +32,10 @@ pub enum Safeguard {
     Undo,
     /// An undo lifts the floor, so that the attempt can't arrive later.
     UndoLiftsFloor,
+    /// Nobody is granted the lock under a token that is reserved for another's successors.
+    ReservedTokens,
+    /// A lock that was handed on counts only if enough of it is left when that is read.
+    HandedOnInTime,
     /// An undo takes back its own call's share of a grant.
     Shares,
     /// An undo leaves a later attempt of its own call.
@@ -75,7 +79,7 @@ mod switches {
 
     impl Safeguard {
         /// All of them.
-        pub const ALL: [Self; 16] = [
+        pub const ALL: [Self; 18] = [
             Self::DriftMargin,
             Self::ValidityCheck,
             Self::RestartGuard,
@@ -83,6 +87,8 @@ mod switches {
             Self::FloorTest,
             Self::Undo,
             Self::UndoLiftsFloor,
+            Self::ReservedTokens,
+            Self::HandedOnInTime,
             Self::Shares,
             Self::UndoOfOneAttempt,
             Self::Settle,

@@ -41,7 +41,14 @@ impl FencingToken {
     /// The next higher token.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self::new(self.0.saturating_add(1))
+        self.plus(1)
+    }
+
+    /// The token so many above this one.
+    #[must_use]
+    pub const fn plus(self, count: u32) -> Self {
+        // u64::from is not const yet.
+        Self::new(self.0.saturating_add(count as u64))
     }
 }
 
@@ -76,11 +83,18 @@ pub struct TokenClock {
 
 impl TokenClock {
     /// The next proposal: above `floor`, and above every proposal before it
-    /// that was not itself forced upwards by a floor.
-    pub fn propose(&mut self, wall: WallTime, floor: Option<FencingToken>) -> FencingToken {
+    /// that was not itself forced upwards by a floor. So many tokens above it are
+    /// proposed by nobody here either.
+    pub fn propose(
+        &mut self,
+        wall: WallTime,
+        floor: Option<FencingToken>,
+        reserve: u32,
+    ) -> FencingToken {
         let aligned = wall.as_micros().saturating_add_signed(self.offset);
         self.last = aligned.max(self.last.saturating_add(1));
         let own = FencingToken::new(self.last);
+        self.last = self.last.saturating_add(reserve.into());
         // One key's high floor must not lift the proposals for all other keys.
         floor.map_or(own, |floor| own.max(floor.next()))
     }
@@ -106,28 +120,36 @@ mod tests {
     #[test]
     fn proposals_rise_even_while_the_clock_stands_still_or_steps_back() {
         let mut clock = TokenClock::default();
-        let first = clock.propose(NOW, None);
-        let second = clock.propose(NOW, None);
-        let third = clock.propose(WallTime::from_micros(5), None);
+        let first = clock.propose(NOW, None, 0);
+        let second = clock.propose(NOW, None, 0);
+        let third = clock.propose(WallTime::from_micros(5), None, 0);
         assert!(first < second && second < third);
     }
 
     #[test]
     fn a_floor_lifts_one_proposal_and_not_those_for_other_keys() {
         let mut clock = TokenClock::default();
-        let lifted = clock.propose(NOW, Some(FencingToken::new(9_000_000)));
+        let lifted = clock.propose(NOW, Some(FencingToken::new(9_000_000)), 0);
         assert_eq!(lifted.as_u64(), 9_000_001);
-        assert!(clock.propose(NOW, None).as_u64() < 9_000_000);
+        assert!(clock.propose(NOW, None, 0).as_u64() < 9_000_000);
     }
 
     #[test]
     fn a_wild_local_clock_is_brought_back_to_the_nodes_time() {
         let mut clock = TokenClock::default();
         let wild = WallTime::from_micros(500_000_000);
-        assert_eq!(clock.propose(wild, None).as_u64(), 500_000_000);
+        assert_eq!(clock.propose(wild, None, 0).as_u64(), 500_000_000);
         clock.align(wild, NOW);
-        let next = clock.propose(wild, None).as_u64();
+        let next = clock.propose(wild, None, 0).as_u64();
         assert!((1_000_000..1_000_010).contains(&next), "{next}");
+    }
+
+    #[test]
+    fn what_is_reserved_is_not_proposed_again() {
+        let mut clock = TokenClock::default();
+        let first = clock.propose(NOW, None, 10);
+        let second = clock.propose(NOW, None, 0);
+        assert_eq!(second, first.plus(11));
     }
 
     #[test]

@@ -179,16 +179,8 @@ impl Bench {
     }
 
     async fn acquire_for(&self, by: &str, call: u64, step: u64, lease: Duration) -> Vote {
-        let (resource, owner, token) = (resource(), owner(by), self.token(step));
-        let call = attempt(call, step);
-        self.ask(Command::Acquire {
-            resource,
-            owner,
-            lease,
-            call,
-            token,
-        })
-        .await
+        let tokens = (attempt(call, step), self.token(step), 0);
+        self.acquire_as(by, tokens, lease).await
     }
 
     async fn acquire_under(
@@ -198,13 +190,23 @@ impl Bench {
         token: FencingToken,
         lease: Duration,
     ) -> Vote {
-        let (resource, owner) = (resource(), owner(by));
+        let tokens = (CallId::new(call), token, 0);
+        self.acquire_as(by, tokens, lease).await
+    }
+
+    async fn acquire_as(
+        &self,
+        by: &str,
+        (call, token, reserve): (CallId, FencingToken, u32),
+        lease: Duration,
+    ) -> Vote {
         self.ask(Command::Acquire {
-            resource,
-            owner,
+            resource: resource(),
+            owner: owner(by),
             lease,
-            call: CallId::new(call),
+            call,
             token,
+            reserve,
         })
         .await
     }
@@ -300,6 +302,8 @@ macro_rules! node_conformance {
             acquire::another_owner_is_told_what_remains_and_under_which_token
             acquire::a_held_lock_is_held_whatever_token_is_proposed
             acquire::a_token_not_above_the_floor_is_stale_and_told_the_floor
+            acquire::tokens_that_are_reserved_are_granted_to_nobody_else
+            acquire::reserved_tokens_beyond_any_lease_are_ahead
             acquire::a_missing_floor_counts_as_that_of_a_day_ago
             acquire::a_token_beyond_any_lease_is_ahead
             acquire::a_lease_above_the_maximum_is_refused_and_the_maximum_is_not

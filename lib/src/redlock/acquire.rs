@@ -7,12 +7,14 @@ use std::sync::atomic::AtomicU32;
 
 use super::grant::Validity;
 use super::inbox::News;
-use super::line::{Standing, held_until};
+use super::line::{Baton, Standing, held_until};
 use super::proposal::{Bid, Flight};
 use super::{Grant, Inner, Redlock, fanout};
 use crate::clock::Moment;
 use crate::config::AcquireOptions;
 use crate::core::attempt::{Attempt, Loss, Won};
+use crate::core::cohort::{Cohort, Reserved};
+use crate::core::safeguards::Safeguard;
 use crate::core::schedule::{Next, Plan, Schedule};
 use crate::core::token::FencingToken;
 use crate::core::types::Resource;
@@ -40,15 +42,26 @@ impl Redlock {
         R: TryInto<Resource, Error: Into<Error>>,
     {
         let resource = resource.try_into().map_err(Into::into)?;
+        let (grant, _) = self.acquire_for(resource, options, false).await?;
+        Ok(grant)
+    }
+
+    /// Acquires the lock, for one who `hands_on`: with the right to do so, if there is one.
+    pub(super) async fn acquire_for(
+        &self,
+        resource: Resource,
+        options: AcquireOptions,
+        hands_on: bool,
+    ) -> Result<(Grant, Option<Cohort>), Error> {
         options.check(self.inner.max_lease())?;
-        let mut request = Request::new(&self.inner, resource, options);
+        let mut request = Request::new(&self.inner, resource, options, hands_on);
         let result = request.run().await;
         request.end(match &result {
             Ok(_) => AcquireOutcome::Acquired,
             Err(Error::Contended { .. } | Error::QueueFull { .. }) => AcquireOutcome::Contended,
             Err(_) => AcquireOutcome::Unavailable,
         });
-        result
+        Ok((result?, request.cohort.take()))
     }
 
     /// Makes one attempt to acquire the lock: [`Redlock::acquire`] without retries.
@@ -58,6 +71,13 @@ impl Redlock {
     {
         self.acquire(resource, options.retries(0)).await
     }
+}
+
+/// What comes of waiting.
+enum Begun {
+    Attempt(Flight),
+    /// No attempt was needed.
+    Handed(Grant),
 }
 
 /// One acquire request with all its attempts.
@@ -70,13 +90,22 @@ pub(super) struct Request {
     standing: Option<Standing>,
     /// The number of releases before its last attempt.
     releases: u64,
+    /// What its last proposal reserved.
+    reserved: Reserved,
+    /// The right to hand the lock on, once it has it.
+    cohort: Option<Cohort>,
     /// How its last attempt ended.
     pub(super) last: Option<(Loss, Attempt)>,
     ended: bool,
 }
 
 impl Request {
-    fn new(inner: &Arc<Inner>, resource: Resource, options: AcquireOptions) -> Self {
+    fn new(
+        inner: &Arc<Inner>,
+        resource: Resource,
+        options: AcquireOptions,
+        hands_on: bool,
+    ) -> Self {
         let started = inner.clock.now();
         let owner = options
             .owner
@@ -96,6 +125,8 @@ impl Request {
             lease: options.lease,
             min_validity: options.min_validity,
             call: entropy::call_id(&*inner.entropy),
+            // Who named its owner id has a lock of its own, and a line goes its own way.
+            hands_on: hands_on && options.owner.is_none() && !options.fifo,
             proposals: AtomicU32::new(0),
         });
         Self {
@@ -105,6 +136,8 @@ impl Request {
             schedule,
             standing: None,
             releases: 0,
+            reserved: Reserved::NOTHING,
+            cohort: None,
             last: None,
             ended: false,
         }
@@ -130,7 +163,8 @@ impl Request {
                 }
             }
             flight = match self.wait(why).await {
-                Some(flight) => Some(flight),
+                Some(Begun::Attempt(flight)) => Some(flight),
+                Some(Begun::Handed(grant)) => return Ok(grant),
                 None if self.last.is_some() || self.learn_from_others() => {
                     return Err(self.error());
                 }
@@ -144,7 +178,7 @@ impl Request {
     }
 
     /// Waits for the next attempt to be due, and begins it. `None` when the plan is over.
-    async fn wait(&mut self, mut loss: Loss) -> Option<Flight> {
+    async fn wait(&mut self, mut loss: Loss) -> Option<Begun> {
         loop {
             let now = self.bid.inner.clock.now();
             let roll = entropy::roll(&*self.bid.inner.entropy);
@@ -174,21 +208,42 @@ impl Request {
                 let woken = self.bid.inner.clock.now();
                 self.schedule.skip(now, woken, roll);
             }
-            return match news {
-                Some(News::Begun(flight)) => Some(*flight),
-                Some(News::Try) => Some(self.bid.launch(None)),
+            let flight = match news {
+                Some(News::Handed(baton)) => match self.take(*baton) {
+                    Some(grant) => return Some(Begun::Handed(grant)),
+                    None => self.bid.launch(None),
+                },
+                Some(News::Begun(flight)) => *flight,
+                Some(News::Try) => self.bid.launch(None),
                 Some(News::Later(at)) => {
                     tokio::time::sleep(self.bid.inner.remaining(at)).await;
-                    Some(self.bid.launch(None))
+                    self.bid.launch(None)
                 }
                 Some(News::Head(until)) => {
                     loss = held_until(until, self.bid.inner.clock.now());
                     continue;
                 }
-                None if is_head => Some(self.bid.launch(None)),
-                None => None,
+                None if is_head => self.bid.launch(None),
+                None => return None,
             };
+            return Some(Begun::Attempt(flight));
         }
+    }
+
+    /// Takes a lock that was handed on, if enough is left of it; else it is let go.
+    fn take(&mut self, baton: Baton) -> Option<Grant> {
+        let inner = Arc::clone(&self.bid.inner);
+        let left = inner.remaining(baton.valid_until()?);
+        if left <= self.bid.min_validity && Safeguard::HandedOnInTime.is_on() {
+            return None;
+        }
+        let (mut grant, cohort) = baton.take()?;
+        grant.attempts = self.schedule.attempts();
+        self.cohort = Some(cohort);
+        if let Some(standing) = self.standing.take() {
+            standing.win(inner.clock.now() + self.bid.lease);
+        }
+        Some(grant)
     }
 
     /// One attempt, with the proposals again that cost nothing.
@@ -204,6 +259,7 @@ impl Request {
         let mut proposals = 1;
         let (attempt, result) = loop {
             self.releases = flight.releases;
+            self.reserved = flight.reserved;
             match flight.land().await {
                 (attempt, Err(Loss::Propose { floor })) if proposals < MAX_PROPOSALS => {
                     proposals += 1;
@@ -253,12 +309,20 @@ impl Request {
         self.grant(won)
     }
 
-    pub(super) fn grant(&self, won: Won) -> Grant {
+    pub(super) fn grant(&mut self, won: Won) -> Grant {
+        let (lease, drift) = (self.bid.lease, self.bid.inner.settings.drift);
+        self.cohort = Cohort::of(won.token, self.reserved, lease, drift);
+        let validity = if self.cohort.is_some() {
+            Validity::for_some(won.valid_until)
+        } else {
+            Validity::new(won.valid_until)
+        };
         Grant {
             resource: self.bid.resource.clone(),
             owner: self.bid.owner.clone(),
             token: won.token,
-            validity: Validity::new(won.valid_until),
+            granted: won.token,
+            validity,
             attempts: self.schedule.attempts(),
             clock: Arc::clone(&self.bid.inner.clock),
         }

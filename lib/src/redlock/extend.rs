@@ -169,7 +169,8 @@ impl Extend<'_> {
         Ok(Extension {
             valid_until,
             expires: self.started + confirmed,
-            token,
+            // Of a lock that was handed on the nodes know the first token alone.
+            token: token.map(|token| self.held.shown.unwrap_or(token)),
             clock: Arc::clone(&inner.clock),
         })
     }
@@ -228,6 +229,7 @@ impl Inner {
             lease: lease.min(self.max_lease()),
             call: entropy::call_id(&*self.entropy),
             token,
+            reserve: 0,
         };
         let not_after = self.clock.now() + self.settings.node_timeout;
         // Nobody waits: the next extension tries again if this one is lost.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::{Clock, Moment};
@@ -19,6 +19,8 @@ pub struct Grant {
     pub(super) resource: Resource,
     pub(super) owner: OwnerId,
     pub(super) token: FencingToken,
+    /// The token under which the nodes know it: another one if it was handed on.
+    pub(super) granted: FencingToken,
     pub(super) validity: Validity,
     pub(super) attempts: u32,
     pub(super) clock: Arc<dyn Clock>,
@@ -31,7 +33,8 @@ impl Grant {
         &self.resource
     }
 
-    /// Who holds it: needed to extend and release.
+    /// Who holds it: needed to extend and release. Sections between which a lock is
+    /// handed on share it, see [`Redlock::with_lock`](super::Redlock::with_lock).
     #[must_use]
     pub const fn owner(&self) -> &OwnerId {
         &self.owner
@@ -62,13 +65,25 @@ impl Grant {
         self.validity.end();
     }
 
+    /// The same lock, held by whoever has it next in this process: under a token of its
+    /// own. This one, and all clones of it, are valid no longer.
+    pub(super) fn handed_on(self, token: FencingToken) -> Self {
+        let validity = self.validity.hand_on();
+        Self {
+            token,
+            validity,
+            ..self
+        }
+    }
+
     /// Whether the lock may still be relied on.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         !self.remaining().is_zero()
     }
 
-    /// Attempts made, the successful one included; never more than 1 + retries.
+    /// Attempts made, the successful one included; never more than 1 + retries. None may
+    /// have been needed for a lock that was handed on.
     #[must_use]
     pub const fn attempts(&self) -> u32 {
         self.attempts
@@ -90,16 +105,54 @@ impl fmt::Debug for Grant {
 const ENDED: u64 = 0;
 
 /// Until when a grant may be relied on: shared by its clones, moved by extensions.
+///
+/// Those between whom a lock is handed on share `until`, and each has its own end.
 #[derive(Clone)]
-pub(super) struct Validity(Arc<AtomicU64>);
+pub(super) struct Validity {
+    until: Arc<AtomicU64>,
+    /// Whether the lock was handed on; `None` where that can't be.
+    handed_on: Option<Arc<AtomicBool>>,
+}
 
 impl Validity {
     pub(super) fn new(until: Moment) -> Self {
-        Self(Arc::new(AtomicU64::new(nanos(until))))
+        Self {
+            until: Arc::new(AtomicU64::new(nanos(until))),
+            handed_on: None,
+        }
+    }
+
+    /// The same of a lock that may be handed on.
+    pub(super) fn for_some(until: Moment) -> Self {
+        Self {
+            handed_on: Some(Arc::default()),
+            ..Self::new(until)
+        }
+    }
+
+    /// Ends this one, for the next.
+    fn hand_on(&self) -> Self {
+        if let Some(handed_on) = &self.handed_on {
+            handed_on.store(true, Ordering::Release);
+        }
+        Self {
+            until: Arc::clone(&self.until),
+            handed_on: Some(Arc::default()),
+        }
+    }
+
+    pub(super) fn was_handed_on(&self) -> bool {
+        let handed_on = self.handed_on.as_ref();
+        handed_on.is_some_and(|handed_on| handed_on.load(Ordering::Acquire))
     }
 
     fn until(&self) -> Moment {
-        Moment::from_origin(Duration::from_nanos(self.0.load(Ordering::Acquire)))
+        let until = if self.was_handed_on() {
+            ENDED
+        } else {
+            self.until.load(Ordering::Acquire)
+        };
+        Moment::from_origin(Duration::from_nanos(until))
     }
 
     /// A quorum has confirmed the lease until then. Answers may overtake one
@@ -108,12 +161,12 @@ impl Validity {
         let longer = |now| (now != ENDED).then_some(nanos(until).max(now));
         // One that was given up stays so.
         let _ = self
-            .0
+            .until
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, longer);
     }
 
     fn end(&self) {
-        self.0.store(ENDED, Ordering::Release);
+        self.until.store(ENDED, Ordering::Release);
     }
 }
 
@@ -127,10 +180,17 @@ pub struct Holding {
     pub(super) resource: Resource,
     pub(super) owner: OwnerId,
     pub(super) token: Option<FencingToken>,
+    /// What its holder knows as its token.
+    pub(super) shown: Option<FencingToken>,
     pub(super) validity: Option<Validity>,
 }
 
 impl Holding {
+    /// Whether somebody else of this process has the lock by now, as the same owner.
+    pub(super) fn was_handed_on(&self) -> bool {
+        self.validity.as_ref().is_some_and(Validity::was_handed_on)
+    }
+
     /// Whether this process knows that the lock may not be relied on any more.
     pub(super) fn is_over(&self, now: Moment) -> bool {
         self.validity
@@ -153,7 +213,8 @@ impl From<&Grant> for Holding {
         Self {
             resource: grant.resource.clone(),
             owner: grant.owner.clone(),
-            token: Some(grant.token),
+            token: Some(grant.granted),
+            shown: Some(grant.token),
             validity: Some(grant.validity.clone()),
         }
     }
@@ -165,6 +226,7 @@ impl From<(&Resource, &OwnerId)> for Holding {
             resource: resource.clone(),
             owner: owner.clone(),
             token: None,
+            shown: None,
             validity: None,
         }
     }

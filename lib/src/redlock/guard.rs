@@ -9,12 +9,14 @@ use std::fmt;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Grant, Holding, Inner, Redlock, renewer};
 use crate::clock::Moment;
 use crate::config::AcquireOptions;
+use crate::core::cohort::Cohort;
 use crate::core::renewal::LossReason;
 use crate::core::types::Resource;
 use crate::error::Error;
@@ -162,6 +164,8 @@ fn run(handler: Handler, reason: LossReason) {
 pub struct Guard {
     redlock: Redlock,
     held: Held,
+    /// The right to hand the lock on.
+    cohort: Option<Cohort>,
     /// Ends the renewal when it is dropped.
     renewal: Option<DropGuard>,
 }
@@ -183,7 +187,24 @@ impl Guard {
             return Err(Error::Lost);
         }
         self.redlock.inner.note_end(&self.held, GuardEnd::Released);
+        if self.hand_on() {
+            return Ok(());
+        }
         self.redlock.release(&self.held.grant).await
+    }
+
+    /// Gives the guard the right to hand the lock on when it ends.
+    pub(super) fn with_cohort(mut self, cohort: Option<Cohort>) -> Self {
+        self.cohort = cohort;
+        self
+    }
+
+    /// Hands the lock on, if there is somebody who may have it.
+    fn hand_on(&mut self) -> bool {
+        let grant = &self.held.grant;
+        let inner = &self.redlock.inner;
+        let cohort = self.cohort.take();
+        cohort.is_some_and(|cohort| inner.hand_on(grant.clone(), cohort).is_ok())
     }
 }
 
@@ -200,9 +221,11 @@ impl Drop for Guard {
         // After a release, or a loss, there is nothing left to do.
         let unreleased = self.renewal.take().is_some();
         if unreleased && self.held.loss.end().is_ok() {
-            let inner = &self.redlock.inner;
-            inner.note_end(&self.held, GuardEnd::Released);
-            inner.let_go(&Holding::from(&self.held.grant));
+            self.redlock.inner.note_end(&self.held, GuardEnd::Released);
+            if !self.hand_on() {
+                let held = Holding::from(&self.held.grant);
+                self.redlock.inner.let_go(&held);
+            }
         }
     }
 }
@@ -246,6 +269,11 @@ impl Redlock {
     {
         let (lease, max_hold) = (options.lease, options.max_hold);
         let grant = self.acquire(resource, options).await?;
+        Ok(self.guard(grant, lease, max_hold))
+    }
+
+    /// Has a grant renewed from now on.
+    pub(super) fn guard(&self, grant: Grant, lease: Duration, max_hold: Option<Duration>) -> Guard {
         let held = Held {
             grant,
             loss: Loss::new(self.inner.clock.now()),
@@ -255,12 +283,13 @@ impl Redlock {
         let guard = Guard {
             redlock: self.clone(),
             held: held.clone(),
+            cohort: None,
             renewal,
         };
         let renewing = renewer::renew(self.clone(), held, lease, max_hold);
         self.inner
             .runtime
             .spawn(stop.run_until_cancelled_owned(renewing));
-        Ok(guard)
+        guard
     }
 }

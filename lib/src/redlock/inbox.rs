@@ -1,5 +1,6 @@
 //! What somebody in a line is told, until it is read.
 
+use super::line::Baton;
 use super::proposal::Flight;
 use crate::clock::Moment;
 
@@ -21,14 +22,17 @@ pub(super) enum News {
     Later(Moment),
     /// The lock is being let go, and this attempt follows on the heels of the release.
     Begun(Box<Flight>),
+    /// It has the lock: whoever held it in this process handed it on.
+    Handed(Box<Baton>),
 }
 
 impl Inbox {
-    /// An attempt that was begun is more than advice to try, and that more than the place.
+    /// The lock is more than an attempt that was begun, this more than advice to try, and
+    /// that more than the place.
     pub(super) fn take(&mut self, news: News) {
         let keep = matches!(
             (&self.news, &news),
-            (Some(News::Begun(_)), _)
+            (Some(News::Begun(_) | News::Handed(_)), _)
                 | (Some(News::Later(_)), News::Try)
                 | (Some(News::Try | News::Later(_)), News::Head(_))
         );

@@ -10,8 +10,12 @@
 //! for is listened for, and tried when a quorum of nodes has spoken. So that they
 //! get their turn, a lock is not passed on within the process for ever.
 //!
+//! Where it is known when the holder ends, it is not even released: see `handing.rs`.
+//!
 //! Invariant: whoever stands in a line is told when it becomes the head, and a
 //! head that leaves without the lock has the next one try at once.
+
+mod handing;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -20,6 +24,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+
+pub(super) use handing::Baton;
+use handing::{PASSES, PASSING_TIME};
 
 use super::Inner;
 use super::hearing::{Hearing, Lingering};
@@ -32,10 +39,6 @@ use crate::core::types::Resource;
 
 /// Counters of releases: locks share them, which costs a needless attempt at times.
 const STRIPES: usize = 64;
-/// A lock is passed on within the process so often, and for so long, at least;
-/// then whoever waits in another process has the first try.
-const PASSES: u32 = 8;
-const PASSING_TIME: Duration = Duration::from_millis(20);
 const COURTESY: Duration = Duration::from_millis(2);
 /// All lines of one client.
 pub(super) struct Lines {
@@ -45,6 +48,8 @@ pub(super) struct Lines {
     /// of them must see the other, which takes `SeqCst`.
     count: AtomicUsize,
     releases: [AtomicU64; STRIPES],
+    /// Who joins any line, or hears of a release, has the next number.
+    numbers: AtomicU64,
     pub(super) lingering: Lingering,
     /// The same in every process, so that what happens can be replayed.
     hashing: BuildHasherDefault<DefaultHasher>,
@@ -53,7 +58,8 @@ pub(super) struct Lines {
 #[derive(Default)]
 struct Line {
     places: BTreeMap<u64, Arc<Place>>,
-    next: u64,
+    /// The number of the last release while there was a line.
+    released: u64,
     last: Option<Arc<Refusal>>,
     hearing: Option<Hearing>,
     /// The release that told nobody, until who was meant has the lock.
@@ -83,6 +89,7 @@ impl Lines {
             by_lock: Mutex::default(),
             count: AtomicUsize::new(0),
             releases: [const { AtomicU64::new(0) }; STRIPES],
+            numbers: AtomicU64::new(1),
             lingering: Lingering::default(),
             hashing: BuildHasherDefault::default(),
         }
@@ -109,7 +116,7 @@ impl Lines {
         }
         let mut lines = self.lock();
         let line = lines.get_mut(&bid.resource)?;
-        Some(line.join(bid))
+        Some(line.join(bid, self.next_number()))
     }
 
     /// Stands at the end of the lock's line, or begins one. `releases` is the
@@ -123,7 +130,7 @@ impl Lines {
             is_new = true;
             Line::default()
         });
-        let standing = line.join(bid);
+        let standing = line.join(bid, self.next_number());
         drop(lines);
         if is_new {
             self.listen(&bid.inner, &bid.resource);
@@ -178,7 +185,8 @@ impl Lines {
     /// passed on, and else after those of others.
     pub(super) fn let_go(&self, resource: &Resource, pass: bool) {
         self.stripe(resource).fetch_add(1, Ordering::SeqCst);
-        while let Some(head) = self.head(resource) {
+        self.note_release(resource);
+        while let Some((head, waiting)) = self.head(resource) {
             let mut inbox = head.lock();
             if inbox.left {
                 continue;
@@ -186,7 +194,7 @@ impl Lines {
             let news = if !pass {
                 News::Later(head.bid.inner.clock.now() + COURTESY)
             } else if inbox.asleep && inbox.news.is_none() {
-                News::Begun(Box::new(head.bid.launch(None)))
+                News::Begun(Box::new(head.bid.launch_for(None, waiting)))
             } else {
                 News::Try
             };
@@ -200,18 +208,21 @@ impl Lines {
     /// A quorum of nodes has told that the lock was let go.
     pub(super) fn heard(&self, resource: &Resource) {
         self.stripe(resource).fetch_add(1, Ordering::SeqCst);
-        if let Some(head) = self.head(resource) {
+        self.note_release(resource);
+        if let Some((head, _)) = self.head(resource) {
             head.tell(News::Try);
         }
     }
 
-    fn head(&self, resource: &Resource) -> Option<Arc<Place>> {
+    /// The head of the lock's line, and how many stand in it.
+    fn head(&self, resource: &Resource) -> Option<(Arc<Place>, usize)> {
         if self.count.load(Ordering::SeqCst) == 0 {
             return None;
         }
         let lines = self.lock();
-        let (_, head) = lines.get(resource)?.places.first_key_value()?;
-        Some(Arc::clone(head))
+        let places = &lines.get(resource)?.places;
+        let (_, head) = places.first_key_value()?;
+        Some((Arc::clone(head), places.len()))
     }
 
     fn leave(&self, standing: &Standing, won: Option<Moment>) {
@@ -260,15 +271,13 @@ impl Lines {
 }
 
 impl Line {
-    fn join(&mut self, bid: &Arc<Bid>) -> Standing {
+    fn join(&mut self, bid: &Arc<Bid>, number: u64) -> Standing {
         let place = Arc::new(Place {
             bid: Arc::clone(bid),
             is_head: AtomicBool::new(self.places.is_empty()),
             inbox: Mutex::default(),
             told: Notify::new(),
         });
-        let number = self.next;
-        self.next += 1;
         self.places.insert(number, Arc::clone(&place));
         Standing {
             place,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::{Inner, fanout};
 use crate::clock::Moment;
 use crate::core::attempt::{Attempt, Loss, Step, Terms, Won};
+use crate::core::cohort::{MAX_RESERVE, Reserved};
 use crate::core::command::{Command, Turn};
 use crate::core::quorum::Vote;
 use crate::core::safeguards::Safeguard;
@@ -27,6 +28,8 @@ pub(super) struct Bid {
     pub(super) lease: Duration,
     pub(super) min_validity: Duration,
     pub(super) call: CallId,
+    /// Whether the lock may be handed on from section to section: when each ends is known.
+    pub(super) hands_on: bool,
     /// Proposals are counted, so that an undo can tell each from those before it.
     pub(super) proposals: AtomicU32,
 }
@@ -34,21 +37,38 @@ pub(super) struct Bid {
 impl Bid {
     /// Sends a proposal to all nodes, under a token above `floor`.
     pub(super) fn launch(&self, floor: Option<FencingToken>) -> Flight {
-        self.send(floor, None)
+        let waiting = self.inner.lines.waiting(&self.resource);
+        self.launch_for(floor, waiting)
+    }
+
+    /// The same, where so many stand in this process's line, the asker as a rule.
+    pub(super) fn launch_for(&self, floor: Option<FencingToken>, waiting: usize) -> Flight {
+        let others = waiting.saturating_sub(1);
+        let tokens = u32::try_from(others).unwrap_or(MAX_RESERVE);
+        let tokens = if self.hands_on {
+            tokens.min(MAX_RESERVE)
+        } else {
+            0
+        };
+        self.send(floor, None, tokens)
     }
 
     /// The same, from a place in line.
     pub(super) fn launch_in_turn(&self, floor: Option<FencingToken>, turn: Turn) -> Flight {
-        self.send(floor, Some(turn))
+        self.send(floor, Some(turn), 0)
     }
 
-    fn send(&self, floor: Option<FencingToken>, turn: Option<Turn>) -> Flight {
+    fn send(&self, floor: Option<FencingToken>, turn: Option<Turn>, tokens: u32) -> Flight {
         let inner = &self.inner;
         let releases = inner.lines.releases(&self.resource);
+        let reserved = Reserved {
+            tokens,
+            before: inner.lines.number(),
+        };
         let number = self.proposals.fetch_add(1, Ordering::Relaxed);
         let call = self.call.at_attempt(number.saturating_add(2));
         let started = inner.clock.now();
-        let token = inner.propose(floor);
+        let token = inner.propose_some(floor, tokens);
         let attempt = Attempt::new(Terms {
             nodes: inner.nodes.len(),
             lease: self.lease,
@@ -61,13 +81,14 @@ impl Bid {
         .with_baselines(inner.clocks.baselines());
         let not_after = (started + inner.settings.node_timeout).min(attempt.hopeless_from());
         let named = (&self.resource, &self.owner);
-        let proposal = Proposal::new(inner, named, self.lease, (call, token), turn);
+        let proposal = Proposal::new(inner, named, self.lease, (call, token, tokens), turn);
         let armed = Armed::new(&proposal, attempt);
         let command = proposal.command();
         let ballot = Ballot::with_late(move |node, reply| proposal.late(node, &reply.vote));
         fanout::send(&inner.nodes, &command, not_after, &ballot);
         Flight {
             releases,
+            reserved,
             ballot,
             armed,
             started,
@@ -80,6 +101,8 @@ impl Bid {
 pub(super) struct Flight {
     /// The number of releases before it: see [`Lines::join`](super::line::Lines::join).
     pub(super) releases: u64,
+    /// What was proposed for those who come after.
+    pub(super) reserved: Reserved,
     ballot: BallotReader,
     armed: Armed,
     started: Moment,
@@ -136,6 +159,7 @@ struct Proposal {
     lease: Duration,
     call: CallId,
     token: FencingToken,
+    reserve: u32,
     turn: Option<Turn>,
     /// The grant of another call that won in place of the proposed one.
     kept: OnceLock<FencingToken>,
@@ -146,7 +170,7 @@ impl Proposal {
         inner: &Arc<Inner>,
         (resource, owner): (&Resource, &OwnerId),
         lease: Duration,
-        (call, token): (CallId, FencingToken),
+        (call, token, reserve): (CallId, FencingToken, u32),
         turn: Option<Turn>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -156,6 +180,7 @@ impl Proposal {
             lease,
             call,
             token,
+            reserve,
             turn,
             kept: OnceLock::new(),
         })
@@ -178,6 +203,7 @@ impl Proposal {
             lease: self.lease,
             call: self.call,
             token: self.token,
+            reserve: self.reserve,
         }
     }
 

@@ -14,7 +14,7 @@ pub struct Outcome<T> {
     /// Whether the lock was valid to the end of the work. If not, another holder
     /// may have begun meanwhile: fencing tokens tell which of the two came later.
     pub valid_to_the_end: bool,
-    /// How the release ended.
+    /// How the release ended; `Ok` also if the lock was handed on to the next section.
     pub release: Result<(), Error>,
 }
 
@@ -25,6 +25,23 @@ impl Redlock {
     /// is told when the lock is lost ([`Held::lost`]) but not ended: it knows best
     /// how to stop. The lock is released also if the work panics or the future is
     /// dropped, in the background then.
+    ///
+    /// # Sections of one process
+    ///
+    /// Where others of this client wait for the lock with `with_lock` when a section ends,
+    /// the lock is handed on to the first of them without asking the nodes, which makes
+    /// many short sections some ten times as fast. Every section has a fencing token of
+    /// its own, higher than those before it and lower than that of whoever comes after,
+    /// its own signal of loss, and at least two thirds of its lease. It is handed on
+    /// only to those who waited already when it was acquired, eight times in a row or for
+    /// 20 ms, whichever is longer, and not to those who ask for another lease; then it is
+    /// released, and other processes have their turn.
+    ///
+    /// The nodes know such a lock by the first section's owner id and token:
+    /// [`Held::owner`](super::Grant::owner) is the same for all of them, so whoever
+    /// releases it by that name takes it from the section that has it at that time. A
+    /// section that names its [owner](AcquireOptions::owner), or waits in strict order
+    /// ([`fifo`](AcquireOptions::fifo)), shares its lock with nobody.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -54,7 +71,10 @@ impl Redlock {
         R: TryInto<Resource, Error: Into<Error>>,
         F: AsyncFnOnce(Held) -> T,
     {
-        let guard = self.lock(resource, options).await?;
+        let resource = resource.try_into().map_err(Into::into)?;
+        let (lease, max_hold) = (options.lease, options.max_hold);
+        let (grant, cohort) = self.acquire_for(resource, options, true).await?;
+        let guard = self.guard(grant, lease, max_hold).with_cohort(cohort);
         let value = work(guard.held()).await;
         let valid_to_the_end = guard.is_valid();
         let release = guard.release().await;

@@ -22,6 +22,7 @@ use everlock::{Redlock, Resource, majority};
 use everlock_testkit::history::{History, Violation, judge};
 
 use super::sim_clients::{Client, Owners};
+use super::sim_crowd::Sections;
 use super::sim_line::Lines;
 use super::sim_nodes::{SimClock, SimNode};
 use super::sim_process::Process;
@@ -130,6 +131,8 @@ pub(crate) struct Terms {
     pub(crate) wild_clocks: bool,
     /// How far clocks may drift, in parts of a million.
     pub(crate) drift: u64,
+    /// Tasks of one client may want the lock at once.
+    pub(crate) crowds: bool,
 }
 
 impl Terms {
@@ -170,6 +173,8 @@ impl Terms {
             durable,
             wild_clocks,
             drift: if wild_clocks { 200_000 } else { DRIFT },
+            // Where all stand in line there is none but that.
+            crowds: in_turn < 100 && Dice::new(seed, 6).one_in(2),
         }
     }
 }
@@ -281,6 +286,7 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Arc<SimNode>>,
     faulty: Vec<Arc<FaultyNode>>,
     pub(crate) owners: Mutex<Owners>,
+    pub(crate) sections: Sections,
     running: Mutex<Vec<Running>>,
     processes: AtomicU64,
 }
@@ -307,6 +313,7 @@ impl World {
             nodes: servers,
             faulty,
             owners: Mutex::default(),
+            sections: Sections::default(),
             running: Mutex::default(),
             processes: AtomicU64::new(1),
         })

@@ -49,14 +49,16 @@ impl Owners {
 }
 
 pub(crate) struct Client {
-    number: usize,
+    pub(crate) number: usize,
     seed: u64,
-    clock: Arc<SimClock>,
+    pub(crate) clock: Arc<SimClock>,
     dice: Dice,
     /// For what has to do with lines.
     line_dice: Dice,
-    world: Arc<World>,
-    notes: Arc<Notes>,
+    /// For what has to do with crowds.
+    pub(crate) crowd_dice: Dice,
+    pub(crate) world: Arc<World>,
+    pub(crate) notes: Arc<Notes>,
     running: Mutex<Option<Running>>,
     /// The owners for which this process has asked.
     asked_as: Mutex<BTreeSet<Option<String>>>,
@@ -64,12 +66,22 @@ pub(crate) struct Client {
 
 /// A request in words that outlive it.
 #[derive(Clone)]
-struct Asked {
-    resource: usize,
-    owner: Option<String>,
-    lease: Duration,
-    min_validity: Duration,
-    at: u64,
+pub(crate) struct Asked {
+    pub(crate) resource: usize,
+    pub(crate) owner: Option<String>,
+    pub(crate) lease: Duration,
+    pub(crate) min_validity: Duration,
+    pub(crate) at: u64,
+}
+
+impl Asked {
+    /// The same, for whoever asks.
+    fn nameless(self) -> Self {
+        Self {
+            owner: None,
+            ..self
+        }
+    }
 }
 
 /// What becomes of a client while it waits for an answer.
@@ -100,6 +112,7 @@ impl Client {
             clock: Arc::new(SimClock::of_client(&world.notes, &dice)),
             dice,
             line_dice: Dice::new(seed, 500 + number as u64),
+            crowd_dice: Dice::new(seed, 600 + number as u64),
             world: Arc::clone(world),
             notes: Arc::clone(&world.notes),
             running: Mutex::default(),
@@ -126,7 +139,7 @@ impl Client {
         self.running.lock().unwrap().is_none()
     }
 
-    fn redlock(&self) -> Redlock {
+    pub(crate) fn redlock(&self) -> Redlock {
         let running = self.running.lock().unwrap();
         running.as_ref().unwrap().redlock.clone()
     }
@@ -148,6 +161,10 @@ impl Client {
                 self.start().await;
             }
             let asked = self.choose(round);
+            if self.notes.terms.crowds && self.crowd_dice.one_in(2) {
+                self.crowd(&asked.nameless()).await;
+                continue;
+            }
             if self.dice.one_in(6) {
                 self.hold_with_a_guard(asked).await;
             } else if let Some(grant) = self.ask(&asked).await {
@@ -157,7 +174,7 @@ impl Client {
     }
 
     /// The process ends: nothing is sent any more, not even what it had still to undo.
-    fn die(&self, owner: Option<&str>) {
+    pub(crate) fn die(&self, owner: Option<&str>) {
         let Some(running) = self.running.lock().unwrap().take() else {
             return;
         };
@@ -217,7 +234,7 @@ impl Client {
         }
     }
 
-    fn options(&self, asked: &Asked) -> AcquireOptions {
+    pub(crate) fn options(&self, asked: &Asked) -> AcquireOptions {
         let dice = &self.dice;
         self.asked_as.lock().unwrap().insert(asked.owner.clone());
         if let Some(owner) = &asked.owner {
@@ -540,7 +557,7 @@ impl Client {
 }
 
 /// Polls it so often at most.
-async fn at_most<F: Future>(polls: u64, mut future: Pin<&mut F>) -> Option<F::Output> {
+pub(crate) async fn at_most<F: Future>(polls: u64, mut future: Pin<&mut F>) -> Option<F::Output> {
     let mut left = polls;
     poll_fn(|context| {
         if left == 0 {

@@ -367,8 +367,12 @@ impl std::fmt::Display for Told<'_> {
         write!(f, "{name} {resource} {owner}")?;
         match command {
             Command::Acquire {
-                lease, call, token, ..
-            } => write!(f, " {lease:?} {call} {token}"),
+                lease,
+                call,
+                token,
+                reserve,
+                ..
+            } => write!(f, " {lease:?} {call} {token}+{reserve}"),
             Command::AcquireInTurn {
                 lease,
                 call,

@@ -328,14 +328,16 @@ fn locks(keys: &[&str], mut args: &[&str]) -> Vec<Command> {
             [lease, fence, rest @ ..] if acquires > 0 => {
                 acquires -= 1;
                 let (grant, share) = fence[17..].rsplit_once(' ').unwrap();
-                let (token, owner) = grant_of(grant);
+                let (first, owner) = grant_of(grant);
+                let last = token(&fence[..16]);
                 let (name, attempt) = share.split_once(':').unwrap();
                 let command = Command::Acquire {
                     resource,
                     owner,
                     lease: millis(lease),
                     call: call(name, attempt),
-                    token,
+                    token: first,
+                    reserve: u32::try_from(last.as_u64() - first.as_u64()).unwrap(),
                 };
                 (command, rest)
             }

@@ -39,7 +39,7 @@ impl Register {
                         return queued(place);
                     }
                     let vote = barred.unwrap_or_else(|| {
-                        self.acquire(now, resource, owner, *lease, (*call, *token))
+                        self.acquire(now, resource, owner, *lease, (*call, (*token, *token)))
                     });
                     if vote == Vote::Granted && !Safeguard::GrantKeepsTicket.is_on() {
                         self.queues.leave(resource, *call);

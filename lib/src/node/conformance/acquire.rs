@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Bench, LEASE, MAX_LEASE, Make, about, owner, resource};
+use super::{Bench, LEASE, MAX_LEASE, Make, about, attempt, owner, resource};
 use crate::core::command::Command;
 use crate::core::quorum::{FaultKind, Vote};
 use crate::core::token::FencingToken;
@@ -60,6 +60,45 @@ pub async fn a_token_not_above_the_floor_is_stale_and_told_the_floor(make: Make<
     }
     assert_eq!(bench.holder().await, None);
     assert_eq!(bench.acquire("b", 2, 6).await, Vote::Granted);
+}
+
+async fn reserving(bench: &Bench, by: &str, call: u64, step: u64, reserve: u32) -> Vote {
+    let tokens = (attempt(call, step), bench.token(step), reserve);
+    bench.acquire_as(by, tokens, LEASE).await
+}
+
+pub async fn tokens_that_are_reserved_are_granted_to_nobody_else(make: Make<'_>) {
+    let bench = Bench::open(make).await;
+    assert_eq!(bench.acquire("a", 1, 5).await, Vote::Granted);
+    bench.release("a", 5).await;
+    // All of them must be above the floor, and the first alone is what counts as granted.
+    let floor = bench.token(5);
+    let low = reserving(&bench, "b", 2, 4, 9).await;
+    assert_eq!(low, Vote::Stale { floor });
+    assert_eq!(reserving(&bench, "b", 2, 6, 4).await, Vote::Granted);
+    let Vote::Held { token, .. } = bench.acquire("c", 3, 20).await else {
+        panic!("b holds it")
+    };
+    assert_eq!(token, Some(bench.token(6)));
+    let released = bench.release("b", 8).await;
+    let token = Some(bench.token(6));
+    assert_eq!(released, Vote::Released { token });
+    let floor = bench.token(10);
+    for step in 6..=10 {
+        let reserved = bench.acquire("c", 3, step).await;
+        assert_eq!(reserved, Vote::Stale { floor }, "{step}");
+    }
+    assert_eq!(bench.acquire("c", 3, 11).await, Vote::Granted);
+}
+
+pub async fn reserved_tokens_beyond_any_lease_are_ahead(make: Make<'_>) {
+    let bench = Bench::open(make).await;
+    let beyond = MAX_LEASE + Duration::from_mins(1);
+    let beyond = u32::try_from(beyond.as_micros()).expect("it is less than an hour");
+    let ahead = reserving(&bench, "a", 1, 1, beyond).await;
+    assert_eq!(ahead, Vote::Ahead);
+    let within = reserving(&bench, "a", 1, 1, 1_000).await;
+    assert_eq!(within, Vote::Granted);
 }
 
 pub async fn a_missing_floor_counts_as_that_of_a_day_ago(make: Make<'_>) {
@@ -152,6 +191,7 @@ pub async fn resources_do_not_touch_each_other(make: Make<'_>) {
         lease: LEASE,
         call: CallId::new(2),
         token: bench.token(1),
+        reserve: 0,
     };
     assert_eq!(bench.ask(other).await, Vote::Granted);
     let inspected = bench

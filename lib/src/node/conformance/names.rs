@@ -45,6 +45,7 @@ impl Named<'_> {
             lease: LEASE,
             call: super::attempt(call, step),
             token: self.bench.token(step),
+            reserve: 0,
         };
         self.bench.ask(command).await
     }

@@ -79,6 +79,7 @@ fn commands(count: usize) -> Vec<Command> {
         lease: Duration::from_secs(10),
         call,
         token,
+        reserve: 3,
     };
     let release = Command::Release {
         resource: resource.clone(),

@@ -80,6 +80,7 @@ mod tests {
             lease: Duration::from_secs(1),
             call: CallId::new(1),
             token: FencingToken::new(1),
+            reserve: 0,
         }
     }
 

@@ -131,7 +131,7 @@ pub(super) fn call(commands: &[&Command], run_id: &str) -> Cmd {
             turn,
         } => {
             let mut cmd = in_line(resource, run_id);
-            acquire(&mut cmd, owner, *lease, *call, *token);
+            acquire(&mut cmd, owner, *lease, *call, (*token, *token));
             stand(&mut cmd, *call, *turn);
             cmd
         }
@@ -196,8 +196,12 @@ fn locks(commands: &[&Command], run_id: &str) -> Cmd {
                 lease,
                 call,
                 token,
+                reserve,
                 ..
-            } => acquire(&mut cmd, owner, *lease, *call, *token),
+            } => {
+                let tokens = (*token, token.plus(*reserve));
+                acquire(&mut cmd, owner, *lease, *call, tokens);
+            }
             Command::Release { owner, token, .. } => release(&mut cmd, "", owner, *token),
             Command::PassOn { owner, token, .. } => release(&mut cmd, "-", owner, *token),
             _ => unreachable!("only acquires and releases share a call"),
@@ -206,13 +210,20 @@ fn locks(commands: &[&Command], run_id: &str) -> Cmd {
     cmd
 }
 
-/// One acquire, as the rules of locks have it.
-fn acquire(cmd: &mut Cmd, owner: &OwnerId, lease: Duration, call: CallId, token: FencingToken) {
-    let (token, id, attempt) = (token.as_u64(), owner.as_str(), call.attempt());
+/// One acquire, as the rules of locks have it, under the first of these tokens.
+fn acquire(
+    cmd: &mut Cmd,
+    owner: &OwnerId,
+    lease: Duration,
+    call: CallId,
+    (token, last): (FencingToken, FencingToken),
+) {
+    let (token, last) = (token.as_u64(), last.as_u64());
+    let (id, attempt) = (owner.as_str(), call.attempt());
     cmd.arg(millis_ceil(lease));
     let length = id.len();
     cmd.write_arg_fmt(format_args!(
-        "{token:016} {token:016} {length:03} {id} {call}:{attempt}"
+        "{last:016} {token:016} {length:03} {id} {call}:{attempt}"
     ));
 }
 

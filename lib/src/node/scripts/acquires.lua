@@ -11,7 +11,8 @@
 -- A fence: floor (16 digits), the grant's token (16 digits), its owner's length
 -- (3 digits), the owner, and the calls that rest on the grant with their latest
 -- attempts (call:attempt,…; * if they are too many to count; - if none). It is
--- kept for a day after its floor, which lies no further ahead than any lease.
+-- kept for a day after its floor, which lies no further ahead than any lease. Tokens
+-- between the grant's and its floor are kept for its owner.
 
 local try = redis.pcall
 local answers, key, arg = {now}, 3, 2
@@ -30,12 +31,12 @@ for index = 2, 1 + acquires do
   elseif holder and holder ~= owner then
     answer = {'held', call('PTTL', KEYS[key]), granted_to(holder, fence) or 0}
   else
-    local token, floor = sub(granted, 1, 16) + 0, floor_base
+    local token, floor = sub(granted, 18, 33) + 0, floor_base
     local lifted = fence and tonumber(sub(fence, 1, 16))
     if lifted and lifted > floor then floor = lifted end
     if token <= floor then
       answer = {'stale', floor}
-    elseif token > now + max_lease * 1000 then
+    elseif sub(granted, 1, 16) + 0 > now + max_lease * 1000 then
       answer = {'ahead'}
     elseif holder and granted_to(holder, fence) then
       local name, attempt = string.match(granted, '(%x+):(%d+)$')
