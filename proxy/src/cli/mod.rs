@@ -15,6 +15,7 @@ mod keys;
 mod keys_remote;
 mod lock;
 mod node_args;
+mod notify;
 mod openapi;
 mod serve;
 mod status;

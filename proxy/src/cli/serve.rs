@@ -8,7 +8,7 @@ use clap::ArgMatches;
 use everlock::ConfigError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{banner, failed, misconfigured};
+use super::{banner, failed, misconfigured, notify};
 use crate::admin::{self, Desk};
 use crate::config::{Listen, Nodes, Settings, Sources};
 use crate::server::{self, Listeners};
@@ -75,9 +75,11 @@ async fn serve(mut settings: Settings) -> ExitCode {
         let tls = tls && matches!(listen, Listen::Tcp(_));
         tracing::info!(%listen, tls, nodes = redlock.node_count(), "listening");
     }
+    notify::ready();
     let ended = server::run(listeners, app, async move {
         let number = either(&mut term, &mut interrupt).await;
         tracing::info!(signal = number, "asked to end");
+        notify::stopping();
         tokio::spawn(async move {
             let number = either(&mut term, &mut interrupt).await;
             tracing::warn!(signal = number, "asked to end again: ending at once");

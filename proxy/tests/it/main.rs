@@ -16,6 +16,7 @@ mod identity;
 mod layers;
 mod limits;
 mod locks;
+mod notify;
 mod openapi;
 mod outage;
 mod requests;

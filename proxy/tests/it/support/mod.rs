@@ -171,7 +171,8 @@ pub(crate) async fn run(args: &[&str], env: &[(&str, &str)]) -> (ExitStatus, Str
     (status, process.output())
 }
 
-fn node_flags(urls: &[String]) -> Vec<String> {
+/// `--node URL` for each.
+pub(crate) fn node_flags(urls: &[String]) -> Vec<String> {
     let pairs = urls.iter().map(|url| ["--node".to_owned(), url.clone()]);
     pairs.flatten().collect()
 }
