@@ -154,7 +154,8 @@ impl Server {
                     Ok::<_, Infallible>(middleware::handle(&app, request).await)
                 }
             });
-            let mut connection = pin!(builder.serve_connection(paced, service));
+            // On the heap: a peer that has not said a word yet takes no room for it.
+            let mut connection = Box::pin(builder.serve_connection(paced, service));
             // How a connection ended is between the peer and its network. It comes first: what has
             // arrived is read before the connection counts as idle, or is told to end.
             tokio::select! {

@@ -44,7 +44,9 @@ pub(super) async fn open(accepted: Accepted) -> Option<Transport> {
         Accepted::Tcp(stream) => Some(Either::Left(undelayed(stream))),
         Accepted::Unix(stream) => Some(Either::Right(Either::Left(stream))),
         Accepted::Tls(stream, config) => {
-            let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, shake(stream, config)).await;
+            // On the heap: connections without TLS take no room for it.
+            let shaking = Box::pin(shake(stream, config));
+            let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await;
             let stream = shaken.ok()??;
             Some(Either::Right(Either::Right(Box::new(stream))))
         }

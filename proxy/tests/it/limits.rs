@@ -116,14 +116,14 @@ async fn a_connection_is_kept_longer_than_a_header_may_take_and_not_for_ever() {
 
 #[tokio::test]
 async fn a_header_that_begins_at_the_end_of_idleness_is_read_to_its_end() {
-    let flags = [("header-timeout", "5s"), ("idle-timeout", "1s")];
+    let flags = [("header-timeout", "20s"), ("idle-timeout", "4s")];
     let proxy = Local::start(&flags).await;
     let mut wire = Wire::open(proxy.addr).await;
     wire.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
     wire.read_until("ok").await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
     wire.send("GET /healthz HTTP/1.1\r\n").await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
     wire.send("Host: x\r\n\r\n").await;
     wire.read_until("ok").await;
 }
@@ -131,7 +131,7 @@ async fn a_header_that_begins_at_the_end_of_idleness_is_read_to_its_end() {
 #[tokio::test]
 async fn a_request_that_arrived_while_the_process_was_stopped_is_answered() {
     let args = ["serve", "--dev", "--listen", "127.0.0.1:0"];
-    let idle = ["--idle-timeout", "1s"];
+    let idle = ["--idle-timeout", "4s"];
     let mut proxy = Proxy::spawn(&[&args[..], &idle].concat(), &[]).await;
     let ask = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut wires = Vec::new();
@@ -147,7 +147,7 @@ async fn a_request_that_arrived_while_the_process_was_stopped_is_answered() {
         wire.read_until("ok").await;
     }
     proxy.process.signal(Signal::STOP);
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
     for wire in &mut wires {
         wire.send(ask).await;
     }

@@ -16,6 +16,7 @@ mod identity;
 mod layers;
 mod limits;
 mod locks;
+mod node_acl;
 mod notify;
 mod openapi;
 mod outage;

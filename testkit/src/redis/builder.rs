@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::program::program;
 use super::resp::ADMIN_USER;
 use super::server::RedisServer;
 
@@ -87,11 +88,13 @@ impl RedisBuilder {
              loglevel warning\n\
              save \"\"\n\
              appendonly no\n\
-             enable-debug-command yes\n\
              user {ADMIN_USER} on nopass ~* &* +@all\n",
             dir = quoted(dir),
             socket = quoted(socket),
         );
+        if program().is_modern() {
+            text.push_str("enable-debug-command yes\n");
+        }
         if self.tls {
             writeln!(text, "tls-port {tls}").expect("a string takes any text");
         }

@@ -2,6 +2,7 @@
 
 mod builder;
 mod cluster;
+mod program;
 mod resp;
 mod server;
 mod shim;

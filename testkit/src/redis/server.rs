@@ -13,6 +13,7 @@ use std::{env, fs, io, process};
 use rustix::process::Signal;
 
 use super::builder::RedisBuilder;
+use super::program::program;
 use super::resp::{self, Reply};
 use super::shim;
 use crate::port::ReservedPort;
@@ -188,10 +189,12 @@ impl RedisServer {
         self.kill();
         let mut lost = 0;
         // There is no such directory without an append-only file: then all is lost anyway.
-        for file in fs::read_dir(self.dir().join("appendonlydir"))
-            .into_iter()
-            .flatten()
-        {
+        let folder = if program().is_modern() {
+            self.dir().join("appendonlydir")
+        } else {
+            self.dir().to_owned()
+        };
+        for file in fs::read_dir(folder).into_iter().flatten() {
             let path = file.expect("the server's directory can be read").path();
             if !is_log(&path) {
                 continue;
@@ -328,7 +331,7 @@ impl RedisServer {
         // Only the server itself is to load the shims, not the shell that watches it.
         let environment = self.environment();
         let mut args: Vec<_> = environment.iter().map(String::as_str).collect();
-        args.extend(["redis-server", conf]);
+        args.extend([program().path.as_str(), conf]);
         let running = Watched::spawn(self.dir(), "env", &args);
         let pid = format!("process_id:{}\r\n", running.pid().as_raw_nonzero());
 
@@ -352,7 +355,8 @@ impl RedisServer {
 /// The name of a file of the append-only log; those it begins with are written once, and synced.
 fn is_log(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
-    name.as_encoded_bytes().ends_with(b".incr.aof")
+    // The second one before Redis 7.
+    name.as_encoded_bytes().ends_with(b".incr.aof") || name == "appendonly.aof"
 }
 
 impl Drop for RedisServer {

@@ -89,7 +89,7 @@ async fn streams_that_are_reset_as_fast_as_they_are_opened_end_the_connection() 
 
 #[tokio::test]
 async fn a_header_that_is_continued_without_end_ends_the_connection() {
-    let proxy = Besieged::start(&[]).await;
+    let proxy = Besieged::start(&["--idle-timeout", "2s"]).await;
     // Literal fields that are never indexed: each decodes to what it says.
     let field = [&[0x10, 3][..], b"x-a", &[100], &[b'b'; 100]].concat();
     let fields = field.repeat(100);

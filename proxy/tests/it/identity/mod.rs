@@ -4,9 +4,9 @@ mod api_keys;
 mod canaries;
 mod deleted_keys;
 mod isolation;
-mod licences;
+pub(crate) mod licences;
 mod limits;
 mod metering;
-mod setup;
+pub(crate) mod setup;
 
 pub(crate) use setup::Scratch;

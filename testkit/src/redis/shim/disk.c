@@ -32,7 +32,8 @@ static void note(int fd, int64_t size) {
         abort();
     path[length] = 0;
     const char *name = strrchr(path, '/');
-    if (!name || !strstr(name, ".incr.aof"))
+    /* The second one before Redis 7. */
+    if (!name || (!strstr(name, ".incr.aof") && strcmp(name, "/appendonly.aof") != 0))
         return;
     snprintf(file, sizeof file, "%s%s", notes, name);
     int out = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
