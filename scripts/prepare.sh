@@ -17,6 +17,7 @@ prepare() {
             case $tool in
                 cc) packages+=(gcc libc6-dev) ;;
                 node) packages+=(nodejs) ;;
+                promtool) packages+=(prometheus) ;;
                 *) packages+=("$tool") ;;
             esac
         done

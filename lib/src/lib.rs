@@ -10,6 +10,8 @@ mod error;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod lease;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod node;
 pub mod observer;
 mod redlock;

@@ -7,6 +7,7 @@
 
 mod ears;
 pub mod memory;
+mod observed;
 pub mod redis;
 
 #[cfg(feature = "test-util")]
@@ -16,6 +17,7 @@ pub mod faulty;
 
 pub(crate) use ears::Ears;
 pub use ears::{Ear, Listening};
+pub(crate) use observed::observed;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -154,6 +156,7 @@ impl BallotReader {
         ReplySlot {
             node,
             ballot: Some(Arc::clone(&self.0)),
+            witness: None,
         }
     }
 
@@ -190,12 +193,21 @@ impl Drop for BallotReader {
 pub struct ReplySlot {
     node: usize,
     ballot: Option<Arc<Ballot>>,
+    /// Hears of the reply first.
+    witness: Option<observed::Witness>,
 }
 
 impl ReplySlot {
     /// Delivers the reply.
     pub fn reply(mut self, reply: Reply) {
+        self.deliver(reply);
+    }
+
+    fn deliver(&mut self, reply: Reply) {
         if let Some(ballot) = self.ballot.take() {
+            if let Some(witness) = self.witness.take() {
+                witness.tell(&reply.vote);
+            }
             ballot.deliver(self.node, reply);
         }
     }
@@ -208,9 +220,9 @@ impl ReplySlot {
 
 impl Drop for ReplySlot {
     fn drop(&mut self) {
-        if let Some(ballot) = self.ballot.take() {
+        if self.ballot.is_some() {
             let fault = Fault::unknown(FaultKind::Disconnected, "the node was shut down");
-            ballot.deliver(self.node, Reply::failed(fault));
+            self.deliver(Reply::failed(fault));
         }
     }
 }

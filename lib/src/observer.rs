@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::core::marker::Cause;
+use crate::core::outcome::{ExtendOutcome, ReleaseOutcome};
 use crate::core::quorum::{Fault, Report, Vote};
 use crate::core::renewal::LossReason;
 use crate::core::types::NodeId;
@@ -14,13 +15,23 @@ use crate::core::types::NodeId;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// An attempt to acquire was decided.
+    /// A client is made of these nodes, and begins to connect to them.
+    Opened {
+        /// The nodes.
+        nodes: &'a [&'a NodeId],
+        /// How many of them must vote.
+        quorum: usize,
+    },
+    /// A proposal of an attempt to acquire was decided, or given up with its caller.
     Attempted {
-        /// Whether it won.
-        won: bool,
+        /// How it ended.
+        outcome: AttemptOutcome,
         /// How long it took.
         took: Duration,
     },
+    /// An acquire request begins to wait for its next attempt; told once of each that
+    /// does, before its end.
+    Waiting,
     /// A request with [`fifo`](crate::AcquireOptions::fifo) stands in line on a quorum of
     /// nodes: who asks from now on comes after it. Told once at most, and not of a
     /// request that has the lock at once.
@@ -34,7 +45,26 @@ pub enum Event<'a> {
         outcome: AcquireOutcome,
         /// Attempts that it made.
         attempts: u32,
+        /// Whether it waited: see [`Event::Waiting`].
+        waited: bool,
         /// How long it took, all waiting included.
+        took: Duration,
+    },
+    /// A release was decided, or a guard was dropped, which releases in the background.
+    Released {
+        /// How it ended; none where nobody waits to hear it.
+        outcome: Option<ReleaseOutcome>,
+        /// For how long the lock was held, whoever acquired it: where there was no guard,
+        /// the age of the grant's token, which is a time. None where no grant ended.
+        held: Option<Duration>,
+        /// How long it took.
+        took: Duration,
+    },
+    /// An extension was decided.
+    Extended {
+        /// How it ended.
+        outcome: ExtendOutcome,
+        /// How long it took.
         took: Duration,
     },
     /// A guard ended, once for each.
@@ -51,10 +81,13 @@ pub enum Event<'a> {
         /// What each node said.
         report: &'a Report,
     },
-    /// A node answered a clean-up command, or was given up.
+    /// A node answered a clean-up command, or was given up: an undo, a settlement, or a
+    /// place in line that was left.
     CleanedUp {
         /// The node.
         node: &'a NodeId,
+        /// The command's name.
+        operation: &'static str,
         /// Its answer; a fault if it was given up.
         vote: &'a Vote,
     },
@@ -84,6 +117,42 @@ pub enum Event<'a> {
         /// Why, if that is known.
         cause: Option<Cause>,
     },
+    /// A node answered a command, or failed to; told of each command that it is given.
+    Answered {
+        /// The node.
+        node: &'a NodeId,
+        /// The command's name.
+        operation: &'static str,
+        /// Its answer.
+        vote: &'a Vote,
+        /// How long it took, the wait to be sent included.
+        took: Duration,
+    },
+    /// The nodes' clocks were looked at, as they are every few seconds.
+    ClocksSeen {
+        /// By how many microseconds each node's clock is ahead of the middle of all;
+        /// none where it was not seen.
+        offsets: &'a [(&'a NodeId, Option<i64>)],
+        /// Whether so many jumped that no votes count together for a while.
+        astray: bool,
+    },
+}
+
+/// How a proposal of an attempt to acquire ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// It won.
+    Won,
+    /// Others hold the lock, or wanted it at the same moment.
+    Contended,
+    /// Too few nodes answered, or may vote.
+    Unavailable,
+    /// A quorum granted too late to be of use.
+    Late,
+    /// Its token was too low, which mostly leads to another proposal within the same attempt.
+    TokenTooLow,
+    /// The caller went away.
+    Cancelled,
 }
 
 /// How a [`Guard`](crate::Guard) ended.
@@ -103,15 +172,17 @@ pub enum AcquireOutcome {
     Acquired,
     /// Others held it until the retries ran out.
     Contended,
-    /// No quorum of nodes answered, or they answered too late.
+    /// No quorum of nodes answered.
     Unavailable,
+    /// A quorum of nodes granted it, but too late to be of use.
+    Late,
     /// The caller went away.
     Cancelled,
 }
 
 /// Receives events. The default observes nothing.
 pub trait Observer: Send + Sync {
-    /// Called with each event, on the task that caused it; must not block.
+    /// Called with each event, on the task that caused it; must not block, nor panic.
     fn event(&self, event: &Event<'_>) {
         let _ = event;
     }

@@ -251,6 +251,12 @@ impl Inner {
         self.with_tokens(|tokens| tokens.propose(wall, floor, reserve))
     }
 
+    /// How long ago a grant's token was proposed, by the nodes' clocks.
+    fn age(&self, token: FencingToken) -> Duration {
+        let wall = self.clock.wall();
+        self.with_tokens(|tokens| tokens.age(wall, token))
+    }
+
     fn align(&self, median: WallTime) {
         let wall = self.clock.wall();
         self.with_tokens(|tokens| tokens.align(wall, median));

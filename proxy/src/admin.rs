@@ -25,7 +25,6 @@ use crate::answer::Answer;
 use crate::app::App;
 use crate::config::{AdminSettings, Settings, ShownSetting};
 use crate::handlers::health;
-use crate::metrics::Metrics;
 use crate::problem::{Kind, Problem};
 
 /// A body that may go on for as long as the client listens.
@@ -40,7 +39,6 @@ const FIXED: [(HeaderName, &str); 2] = [
 /// What the pages tell of.
 pub struct Desk {
     app: Arc<App>,
-    metrics: Metrics,
     admin: AdminSettings,
     settings: Vec<ShownSetting>,
     file: Option<String>,
@@ -49,11 +47,10 @@ pub struct Desk {
 impl Desk {
     /// Of this proxy, as it was configured; none without an admin listener.
     #[must_use]
-    pub fn new(app: &Arc<App>, metrics: &Metrics, settings: &Settings) -> Option<Self> {
+    pub fn new(app: &Arc<App>, settings: &Settings) -> Option<Self> {
         let file = settings.file.as_ref();
         Some(Self {
             app: Arc::clone(app),
-            metrics: metrics.clone(),
             admin: settings.admin.clone()?,
             settings: settings.shown.clone(),
             file: file.map(|path| path.display().to_string()),
@@ -93,7 +90,7 @@ impl Desk {
             Page::Index => pages::index(),
             Page::Healthz => boxed(health::alive()),
             Page::Readyz => boxed(health::ready(&self.app).await),
-            Page::Metrics => pages::metrics(&self.metrics, &self.app),
+            Page::Metrics => pages::metrics(&self.app),
             Page::Version => pages::version(),
             Page::Config => pages::config(self.file.as_deref(), &self.settings),
         })

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Limits;
 use crate::identity::{Accounts, Bounds, Caller, Gate, Identity};
-use crate::metrics::Sample;
+use crate::metrics::{Metrics, Sample};
 use crate::readiness::Readiness;
 
 /// The proxy, without a listener.
@@ -26,6 +26,7 @@ pub struct App {
     pub(crate) waiters: Arc<Semaphore>,
     /// Requests that are being answered.
     pub(crate) requests: TaskTracker,
+    pub(crate) metrics: Metrics,
     drain: CancellationToken,
     prefix: String,
 }
@@ -34,7 +35,20 @@ impl App {
     /// A proxy for these locks, whose keys begin with `prefix`, that lets in whom `gate` does.
     #[must_use]
     pub fn new(redlock: Redlock, prefix: &str, limits: Limits, gate: Gate) -> Arc<Self> {
+        Self::counted(redlock, prefix, limits, gate, Metrics::off())
+    }
+
+    /// The same, and counts its requests.
+    #[must_use]
+    pub fn counted(
+        redlock: Redlock,
+        prefix: &str,
+        limits: Limits,
+        gate: Gate,
+        metrics: Metrics,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            metrics,
             gate,
             accounts: Accounts::new(Bounds {
                 rate: limits.identity_rate,
@@ -70,6 +84,10 @@ impl App {
     pub(crate) fn sample(&self) -> Sample {
         Sample {
             draining: self.is_draining(),
+            knows_callers: self.gate.is_ready(),
+            requests: self.requests.len(),
+            acquires: self.limits.max_waiters - self.waiters.available_permits(),
+            acquires_limit: self.limits.max_waiters,
         }
     }
 

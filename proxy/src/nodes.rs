@@ -9,7 +9,8 @@ use crate::identity::{
     self, Backend, Gate, Https, Keeper, LicenceFile, Licences, Meters, POLAR_DEADLINE, Polar,
     Reporter, Secrets,
 };
-use crate::telemetry::LogObserver;
+use crate::metrics::Metrics;
+use crate::telemetry::{LogObserver, Observers};
 
 /// As many as a small production cluster has, so that development meets the same quorum.
 const DEV_NODES: usize = 5;
@@ -17,8 +18,20 @@ const DEV_NODES: usize = 5;
 /// Connects to the nodes of these settings. Those that don't answer are no
 /// error; those that were never opened for voting are.
 pub async fn connect(settings: &Settings) -> Result<Redlock, ConfigError> {
+    connect_counted(settings, &Metrics::off()).await
+}
+
+/// The same, and counts what happens to the locks.
+pub async fn connect_counted(
+    settings: &Settings,
+    metrics: &Metrics,
+) -> Result<Redlock, ConfigError> {
+    let observers = Observers {
+        log: LogObserver::default(),
+        metrics: metrics.locks(),
+    };
     let mut builder = Redlock::builder()
-        .observer(Arc::new(LogObserver::default()))
+        .observer(Arc::new(observers))
         .node_timeout(settings.node_timeout)
         .drift_factor(settings.drift_factor)
         .node_tls(settings.node_tls.clone())

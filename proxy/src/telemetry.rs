@@ -4,11 +4,13 @@
 //! one for each try. No line holds a key, a uuid or a URL.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use everlock::clock::{Clock as _, Moment, SystemClock};
+use everlock::metrics::MetricsObserver;
 use everlock::observer::{Event, Observer};
 use everlock::{Cause, NodeId, Report};
 use tracing_subscriber::filter::Targets;
@@ -73,6 +75,21 @@ impl LogObserver {
     fn is_news(&self, node: &NodeId, state: NodeState) -> bool {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.insert(node.clone(), state) != Some(state)
+    }
+}
+
+/// Logs, and counts if anybody can read the figures.
+pub(crate) struct Observers {
+    pub(crate) log: LogObserver,
+    pub(crate) metrics: Option<Arc<MetricsObserver>>,
+}
+
+impl Observer for Observers {
+    fn event(&self, event: &Event<'_>) {
+        if let Some(metrics) = &self.metrics {
+            metrics.event(event);
+        }
+        self.log.event(event);
     }
 }
 

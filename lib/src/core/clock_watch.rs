@@ -31,6 +31,12 @@ pub struct Sighting {
 }
 
 impl Sighting {
+    /// How far the clock is ahead of this client's, in microseconds.
+    #[must_use]
+    pub const fn offset(&self) -> i64 {
+        self.offset.middle()
+    }
+
     /// Of a marker that was asked for and received at these moments.
     #[must_use]
     pub fn of(state: &MarkerState, sent: Moment, received: Moment) -> Self {

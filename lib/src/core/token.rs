@@ -6,6 +6,7 @@
 //! the nodes keep, on no clock at all.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::time::WallTime;
 
@@ -97,6 +98,13 @@ impl TokenClock {
         self.last = self.last.saturating_add(reserve.into());
         // One key's high floor must not lift the proposals for all other keys.
         floor.map_or(own, |floor| own.max(floor.next()))
+    }
+
+    /// How long ago this token was proposed, as far as it was not forced upwards by a floor.
+    #[must_use]
+    pub fn age(&self, wall: WallTime, token: FencingToken) -> Duration {
+        let now = wall.as_micros().saturating_add_signed(self.offset);
+        Duration::from_micros(now.saturating_sub(token.as_u64()))
     }
 
     /// Follows the nodes' median clock, seen while ours said `wall`.

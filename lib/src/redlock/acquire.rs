@@ -59,6 +59,7 @@ impl Redlock {
         request.end(match &result {
             Ok(_) => AcquireOutcome::Acquired,
             Err(Error::Contended { .. } | Error::QueueFull { .. }) => AcquireOutcome::Contended,
+            Err(_) if request.was_late() => AcquireOutcome::Late,
             Err(_) => AcquireOutcome::Unavailable,
         });
         Ok((result?, request.cohort.take()))
@@ -96,6 +97,7 @@ pub(super) struct Request {
     cohort: Option<Cohort>,
     /// How its last attempt ended.
     pub(super) last: Option<(Loss, Attempt)>,
+    waited: bool,
     ended: bool,
 }
 
@@ -139,6 +141,7 @@ impl Request {
             reserved: Reserved::NOTHING,
             cohort: None,
             last: None,
+            waited: false,
             ended: false,
         }
     }
@@ -198,6 +201,7 @@ impl Request {
                 }
                 self.standing = Some(standing);
             }
+            self.note_waiting();
             let standing = self.standing.as_ref()?;
             let news = standing.news(until).await;
             if is_head {
@@ -348,6 +352,17 @@ impl Request {
         }
     }
 
+    /// Tells the observer that this request waits, once.
+    pub(super) fn note_waiting(&mut self) {
+        if !std::mem::replace(&mut self.waited, true) {
+            self.bid.inner.observer.event(&Event::Waiting);
+        }
+    }
+
+    fn was_late(&self) -> bool {
+        matches!(self.last, Some((Loss::Late, _)))
+    }
+
     fn end(&mut self, outcome: AcquireOutcome) {
         if !std::mem::replace(&mut self.ended, true) {
             let took = self.bid.inner.clock.now().saturating_since(self.started);
@@ -355,6 +370,7 @@ impl Request {
             self.bid.inner.observer.event(&Event::Acquired {
                 outcome,
                 attempts,
+                waited: self.waited,
                 took,
             });
         }

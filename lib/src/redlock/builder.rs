@@ -19,7 +19,7 @@ use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::ConfigError;
 use crate::node::memory::MemoryNode;
 use crate::node::redis::{Membership, RedisNode, address};
-use crate::node::{Judged, Node};
+use crate::node::{Judged, Node, observed};
 use crate::observer::{NoObserver, Observer};
 
 /// How long [`RedlockBuilder::connect`] waits for nodes to be judged.
@@ -36,6 +36,8 @@ pub struct RedlockBuilder {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     observer: Arc<dyn Observer>,
+    /// Whether there is an observer, so that nodes' answers are worth telling.
+    observed: bool,
 }
 
 /// Whether a new set of nodes is opened when connecting, and with which maximum lease.
@@ -65,6 +67,7 @@ impl Default for RedlockBuilder {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
             observer: Arc::new(NoObserver),
+            observed: false,
         }
     }
 }
@@ -170,6 +173,7 @@ impl RedlockBuilder {
     /// Receives events.
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = observer;
+        self.observed = true;
         self
     }
 
@@ -310,6 +314,9 @@ impl RedlockBuilder {
                     }
                 }
             }
+        }
+        if self.observed {
+            nodes = observed(nodes, &self.clock, &self.observer);
         }
         Ok((nodes, memory_only))
     }

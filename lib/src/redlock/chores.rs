@@ -87,12 +87,16 @@ impl Chores {
         };
         let until = queue.clock.now() + patience;
         let mut state = queue.lock();
+        let mut given_up = None;
         if state.waiting.len() + state.deferred.len() >= MAX_CHORES {
-            state.waiting.pop_front();
+            given_up = state.waiting.pop_front();
         }
         state.waiting.push_back(Chore { command, until });
         let worked = std::mem::replace(&mut state.worked, true);
         drop(state);
+        if let Some(chore) = given_up {
+            queue.note_given_up(&chore);
+        }
         if worked {
             queue.added.notify_one();
         } else {
@@ -187,6 +191,7 @@ impl Queue {
                 let node = self.node.id();
                 self.observer.event(&Event::CleanedUp {
                     node,
+                    operation: chore.command.name(),
                     vote: &reply.vote,
                 });
                 if !failing {
@@ -207,7 +212,7 @@ impl Queue {
     /// The next chore whose time is not over.
     fn take(&self) -> Option<Chore> {
         let now = self.clock.now();
-        let (mut taken, mut given_up) = (None, 0);
+        let (mut taken, mut given_up) = (None, Vec::new());
         {
             let mut state = self.lock();
             while let Some((due, _)) = state.deferred.front()
@@ -222,18 +227,23 @@ impl Queue {
                 if chore.until > now {
                     taken = Some(chore);
                 } else {
-                    given_up += 1;
+                    given_up.push(chore);
                 }
             }
         }
-        for _ in 0..given_up {
-            let vote = Vote::Failed(Fault::unknown(FaultKind::Timeout, "given up"));
-            self.observer.event(&Event::CleanedUp {
-                node: self.node.id(),
-                vote: &vote,
-            });
+        for chore in given_up {
+            self.note_given_up(&chore);
         }
         taken
+    }
+
+    fn note_given_up(&self, chore: &Chore) {
+        let vote = Vote::Failed(Fault::unknown(FaultKind::Timeout, "given up"));
+        self.observer.event(&Event::CleanedUp {
+            node: self.node.id(),
+            operation: chore.command.name(),
+            vote: &vote,
+        });
     }
 
     /// Whether there is more to do, and when. Without, the work is ended.

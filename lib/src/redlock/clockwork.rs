@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::Inner;
 use crate::cluster::clocks::{look, tell};
 use crate::config::DEFAULT_NODE_TIMEOUT;
-use crate::core::clock_watch::{ClockWatch, Telling};
+use crate::core::clock_watch::{ClockWatch, Sighting, Telling};
 use crate::core::clocks::{Baselines, ClockStep};
 use crate::core::quorum::majority;
 use crate::observer::Event;
@@ -132,7 +132,29 @@ impl Inner {
         let mut watch = lock(&self.clocks.watch);
         let tellings = watch.look(&seen, self.cluster_max_lease(), now);
         *lock(&self.clocks.baselines) = Arc::new(watch.baselines());
+        let astray = watch.is_astray();
+        drop(watch);
+        self.note_clocks(&seen, astray);
         tellings
+    }
+
+    /// Tells the observer how the clocks stand to one another.
+    fn note_clocks(&self, seen: &[Option<Sighting>], astray: bool) {
+        let mut all: Vec<_> = seen.iter().flatten().map(Sighting::offset).collect();
+        all.sort_unstable();
+        let Some(middle) = all.get(all.len() / 2) else {
+            return;
+        };
+        let ahead = |seen: &Option<Sighting>| {
+            let offset = seen.as_ref().map(Sighting::offset)?;
+            Some(offset.saturating_sub(*middle))
+        };
+        let named = self.nodes.iter().zip(seen);
+        let offsets: Vec<_> = named.map(|(node, seen)| (node.id(), ahead(seen))).collect();
+        self.observer.event(&Event::ClocksSeen {
+            offsets: &offsets,
+            astray,
+        });
     }
 
     async fn tell_clocks(&self, tellings: &[Option<Telling>]) {

@@ -129,6 +129,10 @@ impl Extend<'_> {
         if answers.has_doubts() {
             inner.clocks.doubt();
         }
+        inner.observer.event(&Event::Extended {
+            outcome,
+            took: inner.clock.now().saturating_since(self.started),
+        });
         if outcome == ExtendOutcome::Extended {
             self.extended(&answers)
         } else {

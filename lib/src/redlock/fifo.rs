@@ -120,6 +120,7 @@ impl Request {
                 Next::At(next) => next,
                 Next::GiveUp => return Err(self.error()),
             };
+            self.note_waiting();
             place.listen();
             if matches!(loss, Loss::Contended { .. }) && place.is_behind_others() {
                 // Most planned attempts would be in vain, and pass without being made.

@@ -17,6 +17,7 @@ use super::{Grant, Holding, Inner, Redlock, renewer};
 use crate::clock::Moment;
 use crate::config::AcquireOptions;
 use crate::core::cohort::Cohort;
+use crate::core::outcome::ReleaseOutcome;
 use crate::core::renewal::LossReason;
 use crate::core::types::Resource;
 use crate::error::Error;
@@ -188,9 +189,26 @@ impl Guard {
         }
         self.redlock.inner.note_end(&self.held, GuardEnd::Released);
         if self.hand_on() {
+            self.note_released(Some(ReleaseOutcome::Released));
             return Ok(());
         }
-        self.redlock.release(&self.held.grant).await
+        let (grant, age) = (&self.held.grant, self.age());
+        self.redlock.release_after(grant.into(), Some(age)).await
+    }
+
+    fn age(&self) -> Duration {
+        let now = self.redlock.inner.clock.now();
+        now.saturating_since(self.held.loss.since)
+    }
+
+    /// Tells of a release that the nodes are not asked about, or not waited for.
+    fn note_released(&self, outcome: Option<ReleaseOutcome>) {
+        let event = Event::Released {
+            outcome,
+            held: Some(self.age()),
+            took: Duration::ZERO,
+        };
+        self.redlock.inner.observer.event(&event);
     }
 
     /// Gives the guard the right to hand the lock on when it ends.
@@ -222,6 +240,7 @@ impl Drop for Guard {
         let unreleased = self.renewal.take().is_some();
         if unreleased && self.held.loss.end().is_ok() {
             self.redlock.inner.note_end(&self.held, GuardEnd::Released);
+            self.note_released(None);
             if !self.hand_on() {
                 let held = Holding::from(&self.held.grant);
                 self.redlock.inner.let_go(&held);

@@ -18,7 +18,7 @@ use crate::core::safeguards::Safeguard;
 use crate::core::token::FencingToken;
 use crate::core::types::{CallId, OwnerId, Resource};
 use crate::node::{Ballot, BallotReader};
-use crate::observer::Event;
+use crate::observer::{AttemptOutcome, Event};
 
 /// What one acquire request asks for, in all its attempts.
 pub(super) struct Bid {
@@ -82,7 +82,7 @@ impl Bid {
         let not_after = (started + inner.settings.node_timeout).min(attempt.hopeless_from());
         let named = (&self.resource, &self.owner);
         let proposal = Proposal::new(inner, named, self.lease, (call, token, tokens), turn);
-        let armed = Armed::new(&proposal, attempt);
+        let armed = Armed::new(&proposal, attempt, started);
         let command = proposal.command();
         let ballot = Ballot::with_late(move |node, reply| proposal.late(node, &reply.vote));
         fanout::send(&inner.nodes, &command, not_after, &ballot);
@@ -91,7 +91,6 @@ impl Bid {
             reserved,
             ballot,
             armed,
-            started,
             not_after,
         }
     }
@@ -105,7 +104,6 @@ pub(super) struct Flight {
     pub(super) reserved: Reserved,
     ballot: BallotReader,
     armed: Armed,
-    started: Moment,
     not_after: Moment,
 }
 
@@ -133,7 +131,6 @@ impl Flight {
         if armed.attempt.has_doubts() {
             inner.clocks.doubt();
         }
-        let took = inner.clock.now().saturating_since(self.started);
         armed.landed = true;
         let result = match step {
             Step::Won(won) => {
@@ -143,9 +140,12 @@ impl Flight {
             Step::Lost(loss) => Err(loss),
             Step::Wait => Err(Loss::Unavailable),
         };
-        inner.observer.event(&Event::Attempted {
-            won: result.is_ok(),
-            took,
+        armed.note_end(match result {
+            Ok(_) => AttemptOutcome::Won,
+            Err(Loss::Contended { .. }) => AttemptOutcome::Contended,
+            Err(Loss::Unavailable) => AttemptOutcome::Unavailable,
+            Err(Loss::Late) => AttemptOutcome::Late,
+            Err(Loss::Propose { .. }) => AttemptOutcome::TokenTooLow,
         });
         (armed.attempt.clone(), result)
     }
@@ -247,19 +247,27 @@ impl Proposal {
 struct Armed {
     proposal: Arc<Proposal>,
     attempt: Attempt,
+    started: Moment,
     /// Whether its end was waited for.
     landed: bool,
     won: bool,
 }
 
 impl Armed {
-    fn new(proposal: &Arc<Proposal>, attempt: Attempt) -> Self {
+    fn new(proposal: &Arc<Proposal>, attempt: Attempt, started: Moment) -> Self {
         Self {
             proposal: Arc::clone(proposal),
             attempt,
+            started,
             landed: false,
             won: false,
         }
+    }
+
+    fn note_end(&self, outcome: AttemptOutcome) {
+        let inner = &self.proposal.inner;
+        let took = inner.clock.now().saturating_since(self.started);
+        inner.observer.event(&Event::Attempted { outcome, took });
     }
 
     /// It is won under this token, its own or that of another call of the owner.
@@ -280,6 +288,9 @@ impl Armed {
 
 impl Drop for Armed {
     fn drop(&mut self) {
+        if !self.landed {
+            self.note_end(AttemptOutcome::Cancelled);
+        }
         if !self.won {
             for node in self.attempt.to_undo() {
                 if !self.landed {

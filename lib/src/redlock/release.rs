@@ -27,14 +27,32 @@ impl Redlock {
     /// lease ends. Nodes that did not answer are told in the background, also
     /// after the future was dropped.
     pub async fn release(&self, held: impl Into<Holding>) -> Result<(), Error> {
-        let held = held.into();
+        self.release_after(held.into(), None).await
+    }
+
+    /// The same, of a lock that was held for so long, where that is known.
+    pub(super) async fn release_after(
+        &self,
+        held: Holding,
+        age: Option<Duration>,
+    ) -> Result<(), Error> {
         if held.was_handed_on() {
             // It is another section's now, whom the nodes know by the same owner.
             let report = fanout::report(&self.inner.nodes, std::iter::empty());
             return Err(Error::NotHeld { report });
         }
-        Release::new(&self.inner, held).run().await
+        Release::new(&self.inner, held).run(age).await
     }
+}
+
+/// The token of the grant that ended.
+fn ended<'a>(votes: impl Iterator<Item = Option<&'a Vote>>) -> Option<FencingToken> {
+    votes
+        .filter_map(|vote| match vote {
+            Some(Vote::Released { token }) => *token,
+            _ => None,
+        })
+        .max()
 }
 
 impl Inner {
@@ -103,8 +121,9 @@ impl<'a> Release<'a> {
         }
     }
 
-    async fn run(&self) -> Result<(), Error> {
+    async fn run(&self, age: Option<Duration>) -> Result<(), Error> {
         let inner = self.inner;
+        let started = inner.clock.now();
         let settling = Arc::clone(&self.settling);
         let mut ballot = Ballot::with_late(move |node, reply| settling.note(node, &reply.vote));
         let not_after = inner.send_release(&self.held, self.asked, &ballot);
@@ -121,7 +140,14 @@ impl<'a> Release<'a> {
             Counts::of(votes.iter().map(Option::as_ref)).release()
         });
         // Nobody is pending after the time-out, so the outcome is settled.
-        self.answer(outcome.unwrap_or(ReleaseOutcome::Unavailable), &votes)
+        let outcome = outcome.unwrap_or(ReleaseOutcome::Unavailable);
+        let token = ended(votes.iter().map(Option::as_ref));
+        inner.observer.event(&Event::Released {
+            outcome: Some(outcome),
+            held: token.map(|token| age.unwrap_or_else(|| inner.age(token))),
+            took: inner.clock.now().saturating_since(started),
+        });
+        self.answer(outcome, &votes)
     }
 
     /// Collects answers until the outcome is settled.

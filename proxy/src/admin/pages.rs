@@ -12,7 +12,7 @@ use super::{Body, boxed};
 use crate::answer::Answer;
 use crate::app::App;
 use crate::config::ShownSetting;
-use crate::metrics::{self, Metrics};
+use crate::metrics;
 
 /// The content type of Prometheus's text format.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -43,8 +43,8 @@ pub(super) fn index() -> Response<Body> {
     boxed(Answer::json(StatusCode::OK, &Index { pages }))
 }
 
-pub(super) fn metrics(metrics: &Metrics, app: &App) -> Response<Body> {
-    let text = metrics.render(app.sample());
+pub(super) fn metrics(app: &App) -> Response<Body> {
+    let text = app.metrics.render(app.sample());
     let body = Full::new(text.into()).map_err(|never: Infallible| match never {});
     let mut response = Response::new(body.boxed_unsync());
     let headers = response.headers_mut();

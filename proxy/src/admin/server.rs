@@ -93,7 +93,7 @@ fn serve(runtime: Runtime, listener: std::net::TcpListener, desk: Desk, stop: &C
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "the admin listener can't be served"),
         };
-        let metrics = desk.metrics.clone();
+        let metrics = desk.app.metrics.clone();
         let upkeep = async {
             loop {
                 tokio::time::sleep(UPKEEP).await;

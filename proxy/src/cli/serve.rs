@@ -3,6 +3,7 @@
 //! Nothing is bound before the settings are read and the nodes judged.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::ArgMatches;
 use everlock::ConfigError;
@@ -11,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{banner, failed, misconfigured, notify};
 use crate::admin::{self, Desk};
 use crate::config::{Listen, Nodes, Settings, Sources};
+use crate::router::ROUTES;
 use crate::server::{self, Listeners};
 use crate::{App, Metrics, nodes, telemetry};
 
@@ -30,7 +32,8 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
 }
 
 async fn serve(mut settings: Settings) -> ExitCode {
-    let redlock = match nodes::connect(&settings).await {
+    let metrics = metrics(&settings);
+    let redlock = match nodes::connect_counted(&settings, &metrics).await {
         Ok(redlock) => redlock,
         Err(error @ ConfigError::BadUrl { .. }) => return misconfigured(&[error.to_string()]),
         Err(error) => return failed(&error),
@@ -57,23 +60,19 @@ async fn serve(mut settings: Settings) -> ExitCode {
     let (Ok(mut term), Ok(mut interrupt)) = signals else {
         return failed(&"signals can't be handled");
     };
-    let metrics = settings
-        .admin
-        .as_ref()
-        .map_or(Metrics::off(), |_| Metrics::on());
     let prefix = &settings.global_prefix;
-    let app = App::new(redlock.clone(), prefix, settings.limits.clone(), gate);
-    let admin = match Desk::new(&app, &metrics, &settings).map(|desk| open(&settings, desk)) {
-        Some(Ok(admin)) => Some(admin),
-        Some(Err(problem)) => return failed(&problem),
-        None => None,
+    let (count, limits) = (redlock.node_count(), settings.limits.clone());
+    let app = App::counted(redlock, prefix, limits, gate, metrics);
+    let admin = match open(&settings, &app) {
+        Ok(admin) => admin,
+        Err(problem) => return failed(&problem),
     };
     if matches!(settings.nodes, Nodes::Memory) {
         banner::print(&listeners.addresses(), tls);
     }
     for listen in listeners.addresses() {
         let tls = tls && matches!(listen, Listen::Tcp(_));
-        tracing::info!(%listen, tls, nodes = redlock.node_count(), "listening");
+        tracing::info!(%listen, tls, nodes = count, "listening");
     }
     notify::ready();
     let ended = server::run(listeners, app, async move {
@@ -96,10 +95,18 @@ async fn serve(mut settings: Settings) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Opens the admin listener.
-fn open(settings: &Settings, desk: Desk) -> Result<admin::Running, String> {
-    let Some(wanted) = &settings.admin else {
-        return Err("there is no admin listener".to_owned());
+/// Without an admin listener nobody could read the figures.
+fn metrics(settings: &Settings) -> Metrics {
+    match settings.admin {
+        None => Metrics::off(),
+        Some(_) => Metrics::on(ROUTES.iter().map(|(path, _)| *path)),
+    }
+}
+
+/// Opens the admin listener, if there is to be one.
+fn open(settings: &Settings, app: &Arc<App>) -> Result<Option<admin::Running>, String> {
+    let (Some(wanted), Some(desk)) = (&settings.admin, Desk::new(app, settings)) else {
+        return Ok(None);
     };
     let listen = wanted.listen;
     let cant = |error| format!("can't listen on {listen}, for operators: {error}");
@@ -111,7 +118,7 @@ fn open(settings: &Settings, desk: Desk) -> Result<admin::Running, String> {
         );
     }
     tracing::info!(admin = %bound, "operators are served");
-    admin::start(listener, desk).map_err(cant)
+    admin::start(listener, desk).map(Some).map_err(cant)
 }
 
 /// The number of the signal that came.

@@ -1,4 +1,4 @@
-//! One line for each request, written when it is answered or abandoned.
+//! One line for each request, and one count, when it is answered or abandoned.
 //!
 //! It holds no key and no uuid: a key may name a customer, and whoever knows
 //! the uuid can release the lock.
@@ -9,6 +9,7 @@ use hyper::Method;
 use hyper::header::HeaderValue;
 
 use crate::answer::Answer;
+use crate::metrics::{Metrics, OTHER_ROUTE, method_name};
 use crate::router::Route;
 
 /// The status that nginx gives a request whose client has gone.
@@ -22,17 +23,24 @@ pub(super) struct AccessLog {
     pub(super) started: Moment,
     /// Attempts of an acquire, which may be abandoned at any time.
     pub(super) attempts: AttemptCounter,
+    metrics: Metrics,
     ended: bool,
 }
 
 impl AccessLog {
-    pub(super) fn begin(method: &Method, route: Option<Route>, id: &HeaderValue) -> Self {
+    pub(super) fn begin(
+        method: &Method,
+        route: Option<Route>,
+        id: &HeaderValue,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
             method: method.clone(),
             route,
             id: id.clone(),
             started: SystemClock.now(),
             attempts: AttemptCounter::default(),
+            metrics: metrics.clone(),
             ended: false,
         }
     }
@@ -46,11 +54,9 @@ impl AccessLog {
         let took = SystemClock.now().saturating_since(self.started);
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         // What the client made up is not repeated, be it a path or a method.
-        let path = self.route.map_or("other", Route::path);
-        let method = match self.method {
-            Method::GET | Method::HEAD | Method::POST | Method::DELETE => self.method.as_str(),
-            _ => "other",
-        };
+        let path = self.route.map_or(OTHER_ROUTE, Route::path);
+        self.metrics.answered(path, &self.method, status, took);
+        let method = method_name(&self.method);
         let id = self.id.to_str().unwrap_or_default();
         // Probes come all the time and say nothing new.
         if matches!(self.route, Some(Route::Healthz | Route::Readyz)) {

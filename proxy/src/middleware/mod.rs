@@ -34,7 +34,7 @@ pub(crate) async fn handle(app: &App, request: Request<Incoming>) -> Response<Fu
     let (parts, mut body) = request.into_parts();
     let id = request_id::of(&parts.headers);
     let route = router::find(parts.uri.path());
-    let mut log = AccessLog::begin(&parts.method, route, &id);
+    let mut log = AccessLog::begin(&parts.method, route, &id, &app.metrics);
     let answer = match respond(app, &parts, &mut body, route, &log.attempts).await {
         Ok(answer) => answer,
         Err(problem) => {

@@ -119,10 +119,7 @@ impl Driver {
             // Serving => Dialling
             let End::Broken(fault) = end else { return };
             self.seat.leave();
-            self.seat.observer.event(&Event::NodeDown {
-                node: &self.id,
-                fault: &fault,
-            });
+            self.tell_down(&fault);
             self.judged.send_replace(Some(Judged::Away(fault.clone())));
             for job in self.early.drain(..) {
                 job.fail(&fault);
@@ -130,6 +127,13 @@ impl Driver {
             self.fault = Some(fault);
             pause = (pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         }
+    }
+
+    /// Tells the observer that the node can't be used.
+    pub(super) fn tell_down(&self, fault: &Fault) {
+        let node = &self.id;
+        let event = Event::NodeDown { node, fault };
+        self.seat.observer.event(&event);
     }
 
     /// Makes a connection, and answers meanwhile. `None` once the node was dropped.

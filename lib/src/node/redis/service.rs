@@ -328,10 +328,13 @@ impl<'a> Service<'a> {
         };
         // What keeps it from serving may change, or another node name the cluster.
         self.judge = !matches!(judged, Judged::Serving(_));
-        self.refused = match &judged {
-            Judged::Refused(why) => Some(Fault::unsent(FaultKind::Misconfigured, why.as_str())),
-            _ => None,
-        };
+        self.refused = None;
+        if let Judged::Refused(why) = &judged {
+            let fault = Fault::unsent(FaultKind::Misconfigured, why.as_str());
+            self.driver.tell_down(&fault);
+            // Once it serves again, that is news.
+            (self.announced, self.refused) = (None, Some(fault));
+        }
         for answer in self.asked.drain(..) {
             let _ = answer.send(judged.clone());
         }

@@ -2,6 +2,8 @@
 
 mod access;
 mod config;
+mod exposition;
+mod metrics;
 mod pages;
 
 use std::net::SocketAddr;
