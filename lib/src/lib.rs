@@ -27,7 +27,7 @@ pub use crate::core::types::{
 };
 pub use crate::error::{ConfigError, Error};
 pub use crate::redlock::{
-    Extension, Grant, Guard, Held, Holding, Outcome, Readiness, Redlock, RedlockBuilder,
+    Extension, Grant, Guard, Held, Holding, Outcome, Readiness, Redlock, RedlockBuilder, Released,
 };
 
 /// What nodes are asked and answer, and the pure rules behind both.

@@ -28,10 +28,11 @@ pub use builder::RedlockBuilder;
 pub use extend::Extension;
 pub use grant::{Grant, Holding};
 pub use guard::{Guard, Held};
+pub use release::Released;
 pub use with_lock::Outcome;
 
 use crate::clock::{Clock, Moment, WallTime};
-use crate::cluster::within;
+use crate::cluster::{Cluster, NodeStatus, within};
 use crate::config::Settings;
 use crate::core::command::Command;
 use crate::core::marker::{Cause, ClusterInfo, MAX_MAX_LEASE, MarkerCommand};
@@ -180,6 +181,23 @@ impl Redlock {
         nodes
             .zip(replies.into_iter().map(|reply| reply.vote))
             .collect()
+    }
+
+    /// What each node says of itself now: its server, its marker, its clock. It asks more of the
+    /// nodes than [`Redlock::readiness`] does, and is meant for people who look. Each node is given
+    /// `time` for each of two answers.
+    pub async fn node_status(&self, time: Duration) -> Vec<NodeStatus> {
+        let inner = &self.inner;
+        let (clock, entropy) = (Arc::clone(&inner.clock), Arc::clone(&inner.entropy));
+        Cluster::of(inner.nodes.clone(), clock, entropy)
+            .status_within(time)
+            .await
+    }
+
+    /// What is taken off a lease of this length, since clocks differ.
+    #[must_use]
+    pub fn drift_of(&self, lease: Duration) -> Duration {
+        self.inner.settings.drift.of(lease)
     }
 
     /// Waits until nothing is left to undo or settle on any node, `within` this

@@ -224,3 +224,26 @@ async fn the_end_of_each_guard_is_told_to_the_observer_once() {
     };
     assert!(lost <= LEASE, "{lost:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_release_tells_for_how_long_the_lock_was_held_whoever_acquired_it() {
+    let world = World::of(5).await;
+    let (holder, other) = (world.client(1).await, world.client(2).await);
+    let held = Duration::from_millis(1_500);
+    let near = held - Duration::from_millis(50)..held + Duration::from_millis(500);
+    let grant = holder.acquire("r", options()).await.unwrap();
+    tokio::time::sleep(held).await;
+    let (resource, owner) = (grant.resource(), grant.owner());
+    let released = other.release_timed((resource, owner)).await.unwrap();
+    let told = released.held_for.unwrap();
+    assert!(near.contains(&told), "{told:?} by name, at another client");
+    let grant = holder.acquire("r", options()).await.unwrap();
+    tokio::time::sleep(held).await;
+    let told = holder
+        .release_timed(&grant)
+        .await
+        .unwrap()
+        .held_for
+        .unwrap();
+    assert!(near.contains(&told), "{told:?} by grant");
+}

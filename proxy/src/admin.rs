@@ -5,6 +5,7 @@
 //! takes one core at the most, whoever asks. It serves until the process is about to end.
 //! What there is to ask for is in `routes`; who may ask, in `guard`.
 
+mod console;
 mod guard;
 mod pages;
 mod routes;
@@ -17,8 +18,10 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Request, Response};
 
+use self::console::Console;
 use self::routes::{Access, Page};
 pub use self::server::{Running, start};
 use crate::answer::Answer;
@@ -40,6 +43,7 @@ const FIXED: [(HeaderName, &str); 2] = [
 pub struct Desk {
     app: Arc<App>,
     admin: AdminSettings,
+    console: Console,
     settings: Vec<ShownSetting>,
     file: Option<String>,
 }
@@ -49,18 +53,22 @@ impl Desk {
     #[must_use]
     pub fn new(app: &Arc<App>, settings: &Settings) -> Option<Self> {
         let file = settings.file.as_ref();
+        let file = file.map(|path| path.display().to_string());
+        let admin = settings.admin.clone()?;
         Some(Self {
+            console: Console::new(app, &admin, &settings.shown, file.as_deref()),
             app: Arc::clone(app),
-            admin: settings.admin.clone()?,
+            admin,
             settings: settings.shown.clone(),
-            file: file.map(|path| path.display().to_string()),
+            file,
         })
     }
 
     /// Answers one request.
     async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
         let found = routes::find(request.uri().path());
-        let mut response = match self.respond(found, &request).await {
+        let (parts, mut body) = request.into_parts();
+        let mut response = match self.respond(found, &parts, &mut body).await {
             Ok(response) => response,
             Err(problem) => boxed(problem.answer(None)),
         };
@@ -76,18 +84,23 @@ impl Desk {
 
     async fn respond(
         &self,
-        found: Option<&routes::Row>,
-        request: &Request<Incoming>,
+        found: Option<routes::Row>,
+        parts: &Parts,
+        body: &mut Incoming,
     ) -> Result<Response<Body>, Problem> {
-        guard::check_host(&self.admin, request.headers())?;
+        guard::check_host(&self.admin, &parts.headers)?;
         let nowhere = || Problem::new(Kind::NoSuchRoute, "there is nothing at this path");
         let row = found.ok_or_else(nowhere)?;
         if row.access == Access::Operator {
-            guard::check_token(&self.admin, request.headers())?;
+            guard::check_token(&self.admin, &parts.headers)?;
         }
-        row.check(request.method())?;
+        row.check(&parts.method)?;
         Ok(match row.page {
-            Page::Index => pages::index(),
+            Page::Asset(asset) => asset.answer(),
+            Page::Events => self.console.events()?,
+            Page::Insights => boxed(self.console.insights()),
+            Page::Inspect => boxed(self.console.inspect(parts, body).await?),
+            Page::ForceRelease => boxed(self.console.force(parts, body).await?),
             Page::Healthz => boxed(health::alive()),
             Page::Readyz => boxed(health::ready(&self.app).await),
             Page::Metrics => pages::metrics(&self.app),

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Limits;
 use crate::identity::{Accounts, Bounds, Caller, Gate, Identity};
+use crate::insights::Insights;
 use crate::metrics::{Metrics, Sample};
 use crate::readiness::Readiness;
 
@@ -22,6 +23,8 @@ pub struct App {
     /// What each identity may ask of this proxy.
     pub(crate) accounts: Accounts,
     pub(crate) readiness: Readiness,
+    /// What was seen of the locks.
+    pub(crate) insights: Arc<Insights>,
     /// One permit for each acquire that is under way.
     pub(crate) waiters: Arc<Semaphore>,
     /// Requests that are being answered.
@@ -35,21 +38,30 @@ impl App {
     /// A proxy for these locks, whose keys begin with `prefix`, that lets in whom `gate` does.
     #[must_use]
     pub fn new(redlock: Redlock, prefix: &str, limits: Limits, gate: Gate) -> Arc<Self> {
-        Self::counted(redlock, prefix, limits, gate, Metrics::off())
+        Self::watched(
+            redlock,
+            prefix,
+            limits,
+            gate,
+            Metrics::off(),
+            Insights::off(),
+        )
     }
 
-    /// The same, and counts its requests.
+    /// The same, which counts its requests, and records there what is seen of the locks.
     #[must_use]
-    pub fn counted(
+    pub fn watched(
         redlock: Redlock,
         prefix: &str,
         limits: Limits,
         gate: Gate,
         metrics: Metrics,
+        insights: Arc<Insights>,
     ) -> Arc<Self> {
         Arc::new(Self {
             metrics,
             gate,
+            insights,
             accounts: Accounts::new(Bounds {
                 rate: limits.identity_rate,
                 max_waiters: limits.identity_max_waiters,

@@ -35,7 +35,7 @@ pub use self::shown::ShownSetting;
 use self::shown::{Public, ServerUrl};
 pub use self::sources::Sources;
 use self::sources::{Given, Reader, Source};
-pub(crate) use self::table::SECRETS_ENV;
+pub(crate) use self::table::{ADMIN_TOKEN_ENV, SECRETS_ENV};
 pub use self::table::{SETTINGS, Setting};
 pub(crate) use self::tls::TlsFiles;
 

@@ -6,10 +6,12 @@
 //!
 //! Layers, each importing only those that follow: `cli` and `fuzz` · `admin`, `nodes` and `server` ·
 //! `middleware` · `openapi` · `handlers` · `api`, `body` and `router` · `problem` · `answer` ·
-//! `app` · `readiness`, `telemetry`, `metrics` and `identity` · `config` and `verb`. Handlers see the
-//! library's API only; `identity` alone talks to Redis, for what is no lock.
+//! `app` · `readiness`, `telemetry`, `metrics` and `identity` · `insights` · `advisor` · `config`
+//! and `verb`. Handlers see the library's API only; `identity` alone talks to Redis, for what is no
+//! lock.
 
 pub mod admin;
+pub mod advisor;
 mod answer;
 mod api;
 mod app;
@@ -21,6 +23,7 @@ pub mod config;
 pub mod fuzz;
 mod handlers;
 mod identity;
+mod insights;
 mod metrics;
 mod middleware;
 pub mod nodes;
@@ -34,4 +37,5 @@ mod verb;
 
 pub use app::App;
 pub use identity::Gate;
+pub use insights::Insights;
 pub use metrics::Metrics;

@@ -9,6 +9,7 @@ use crate::identity::{
     self, Backend, Gate, Https, Keeper, LicenceFile, Licences, Meters, POLAR_DEADLINE, Polar,
     Reporter, Secrets,
 };
+use crate::insights::Insights;
 use crate::metrics::Metrics;
 use crate::telemetry::{LogObserver, Observers};
 
@@ -18,17 +19,19 @@ const DEV_NODES: usize = 5;
 /// Connects to the nodes of these settings. Those that don't answer are no
 /// error; those that were never opened for voting are.
 pub async fn connect(settings: &Settings) -> Result<Redlock, ConfigError> {
-    connect_counted(settings, &Metrics::off()).await
+    connect_watched(settings, &Metrics::off(), Insights::off()).await
 }
 
-/// The same, and counts what happens to the locks.
-pub async fn connect_counted(
+/// The same; what happens to the locks is counted, and the nodes' troubles are recorded.
+pub async fn connect_watched(
     settings: &Settings,
     metrics: &Metrics,
+    insights: Arc<Insights>,
 ) -> Result<Redlock, ConfigError> {
     let observers = Observers {
         log: LogObserver::default(),
         metrics: metrics.locks(),
+        insights,
     };
     let mut builder = Redlock::builder()
         .observer(Arc::new(observers))

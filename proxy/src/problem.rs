@@ -20,6 +20,10 @@ pub(crate) enum Kind {
     Unlicensed,
     /// Whether a licence is good can't be told.
     LicenceUnknown,
+    /// It is not allowed here, whoever asks.
+    Forbidden,
+    /// What was asked for is not as the client has seen it.
+    Changed,
     /// There is no such API key.
     NoSuchKey,
     /// There is nothing at that path.
@@ -54,7 +58,8 @@ const fn row(kind: Kind) -> (StatusCode, Option<u64>, bool) {
         Kind::BadRequest => (StatusCode::BAD_REQUEST, None, false),
         Kind::Unauthenticated => (StatusCode::UNAUTHORIZED, None, false),
         Kind::Unsure => (StatusCode::SERVICE_UNAVAILABLE, Some(1), false),
-        Kind::Unlicensed => (StatusCode::FORBIDDEN, None, false),
+        Kind::Unlicensed | Kind::Forbidden => (StatusCode::FORBIDDEN, None, false),
+        Kind::Changed => (StatusCode::CONFLICT, None, false),
         Kind::LicenceUnknown => (StatusCode::SERVICE_UNAVAILABLE, Some(5), false),
         Kind::NoSuchKey | Kind::NoSuchRoute => (StatusCode::NOT_FOUND, None, false),
         Kind::WrongMethod(_) => (StatusCode::METHOD_NOT_ALLOWED, None, false),

@@ -18,6 +18,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::LogFormat;
+use crate::insights::Insights;
 
 /// Outages of a quorum are logged this often at most.
 const OUTAGE_EVERY: Duration = Duration::from_secs(1);
@@ -78,10 +79,11 @@ impl LogObserver {
     }
 }
 
-/// Logs, and counts if anybody can read the figures.
+/// Logs; counts, and records what was in trouble, if anybody can look at it.
 pub(crate) struct Observers {
     pub(crate) log: LogObserver,
     pub(crate) metrics: Option<Arc<MetricsObserver>>,
+    pub(crate) insights: Arc<Insights>,
 }
 
 impl Observer for Observers {
@@ -89,6 +91,7 @@ impl Observer for Observers {
         if let Some(metrics) = &self.metrics {
             metrics.event(event);
         }
+        self.insights.event(event);
         self.log.event(event);
     }
 }

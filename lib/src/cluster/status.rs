@@ -1,5 +1,7 @@
 //! Looking at the nodes of a cluster, one by one.
 
+use std::time::Duration;
+
 use super::{Cluster, STEP_TIMEOUT, within};
 use crate::core::admission::ServerFacts;
 use crate::core::marker::{MarkerCommand, MarkerState, bar};
@@ -15,6 +17,8 @@ pub struct NodeStatus {
     pub answer: Result<(ServerFacts, MarkerState), Fault>,
     /// How far the node's clock is ahead of this machine's, in microseconds.
     pub clock_offset_us: Option<i64>,
+    /// How long the node took to answer, or to fail to.
+    pub took: Duration,
 }
 
 impl NodeStatus {
@@ -30,14 +34,21 @@ impl NodeStatus {
 impl Cluster {
     /// What each node says of itself now.
     pub async fn status(&self) -> Vec<NodeStatus> {
+        self.status_within(STEP_TIMEOUT).await
+    }
+
+    /// The same; each node is given this long for each of two answers.
+    pub async fn status_within(&self, time: Duration) -> Vec<NodeStatus> {
         let all = self.nodes.iter().map(|node| async {
+            let facts = within(time, node.facts()).await;
             let started = self.clock.now();
-            let answer = within(STEP_TIMEOUT, async {
-                let facts = node.facts().await?;
-                Ok((facts, node.mark(MarkerCommand::Read).await?))
-            })
-            .await;
-            let half = self.clock.now().saturating_since(started) / 2;
+            let state = match facts {
+                Ok(_) => within(time, node.mark(MarkerCommand::Read)).await,
+                Err(ref fault) => Err(fault.clone()),
+            };
+            let took = self.clock.now().saturating_since(started);
+            let half = took / 2;
+            let answer = facts.and_then(|facts| Ok((facts, state?)));
             let clock_offset_us = answer.as_ref().ok().and_then(|(_, state)| {
                 let ours = i64::try_from(self.clock.wall().minus(half).as_micros()).ok()?;
                 i64::try_from(state.time.as_micros())
@@ -48,6 +59,7 @@ impl Cluster {
                 id: node.id().clone(),
                 answer,
                 clock_offset_us,
+                took,
             }
         });
         futures_util::future::join_all(all).await

@@ -186,6 +186,19 @@ pub struct Holding {
 }
 
 impl Holding {
+    /// The lock as `owner` holds it under this very token: a release under it leaves a newer grant
+    /// alone, as one by [`Grant`] does.
+    #[must_use]
+    pub fn under(resource: &Resource, owner: &OwnerId, token: FencingToken) -> Self {
+        Self {
+            resource: resource.clone(),
+            owner: owner.clone(),
+            token: Some(token),
+            shown: Some(token),
+            validity: None,
+        }
+    }
+
     /// Whether somebody else of this process has the lock by now, as the same owner.
     pub(super) fn was_handed_on(&self) -> bool {
         self.validity.as_ref().is_some_and(Validity::was_handed_on)

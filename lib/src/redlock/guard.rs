@@ -193,7 +193,8 @@ impl Guard {
             return Ok(());
         }
         let (grant, age) = (&self.held.grant, self.age());
-        self.redlock.release_after(grant.into(), Some(age)).await
+        let released = self.redlock.release_after(grant.into(), Some(age)).await;
+        released.map(drop)
     }
 
     fn age(&self) -> Duration {

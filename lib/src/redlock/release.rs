@@ -27,6 +27,11 @@ impl Redlock {
     /// lease ends. Nodes that did not answer are told in the background, also
     /// after the future was dropped.
     pub async fn release(&self, held: impl Into<Holding>) -> Result<(), Error> {
+        self.release_timed(held).await.map(drop)
+    }
+
+    /// As [`Redlock::release`], and tells for how long the lock was held.
+    pub async fn release_timed(&self, held: impl Into<Holding>) -> Result<Released, Error> {
         self.release_after(held.into(), None).await
     }
 
@@ -35,7 +40,7 @@ impl Redlock {
         &self,
         held: Holding,
         age: Option<Duration>,
-    ) -> Result<(), Error> {
+    ) -> Result<Released, Error> {
         if held.was_handed_on() {
             // It is another section's now, whom the nodes know by the same owner.
             let report = fanout::report(&self.inner.nodes, std::iter::empty());
@@ -43,6 +48,17 @@ impl Redlock {
         }
         Release::new(&self.inner, held).run(age).await
     }
+}
+
+/// A lock that was let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Released {
+    /// For how long it was held, from the acquire that won it to the release, whichever clients
+    /// made them; `None` if another client set the lock, which has no token. It follows from
+    /// the token, which is made from the nodes' time: good for statistics, to some milliseconds,
+    /// and nothing to rely on.
+    pub held_for: Option<Duration>,
 }
 
 /// The token of the grant that ended.
@@ -121,7 +137,7 @@ impl<'a> Release<'a> {
         }
     }
 
-    async fn run(&self, age: Option<Duration>) -> Result<(), Error> {
+    async fn run(&self, age: Option<Duration>) -> Result<Released, Error> {
         let inner = self.inner;
         let started = inner.clock.now();
         let settling = Arc::clone(&self.settling);
@@ -142,12 +158,14 @@ impl<'a> Release<'a> {
         // Nobody is pending after the time-out, so the outcome is settled.
         let outcome = outcome.unwrap_or(ReleaseOutcome::Unavailable);
         let token = ended(votes.iter().map(Option::as_ref));
+        let held_for = token.map(|token| age.unwrap_or_else(|| inner.age(token)));
         inner.observer.event(&Event::Released {
             outcome: Some(outcome),
-            held: token.map(|token| age.unwrap_or_else(|| inner.age(token))),
+            held: held_for,
             took: inner.clock.now().saturating_since(started),
         });
-        self.answer(outcome, &votes)
+        self.answer(outcome, &votes)?;
+        Ok(Released { held_for })
     }
 
     /// Collects answers until the outcome is settled.

@@ -9,11 +9,15 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use hyper::HeaderMap;
-use hyper::header;
+use hyper::header::{self, HeaderName};
 use subtle::ConstantTimeEq as _;
 
 use crate::config::AdminSettings;
 use crate::problem::{Kind, Problem};
+
+/// What the console's page says of itself.
+const OWN: HeaderName = HeaderName::from_static("x-everlock-console");
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 pub(super) fn check_token(admin: &AdminSettings, headers: &HeaderMap) -> Result<(), Problem> {
     let Some(token) = &admin.token else {
@@ -40,6 +44,37 @@ pub(super) fn check_host(admin: &AdminSettings, headers: &HeaderMap) -> Result<(
     }
     let message = "without a token the admin listener answers for localhost and addresses only";
     Err(Problem::bad_request(message))
+}
+
+/// Refuses what another site's page may have sent: requests that look into a lock or end it come
+/// from our own page, or from no browser at all. Without a token there is nothing else to know an
+/// operator by, so the page has to be open by an address or as `localhost` then, on whatever
+/// listener: a name could be another site's that resolves to this address.
+pub(super) fn check_own_page(admin: &AdminSettings, headers: &HeaderMap) -> Result<(), Problem> {
+    let foreign = || {
+        let message = "this is answered for the console's own page only";
+        Problem::new(Kind::Forbidden, message)
+    };
+    let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    // No form and no plain link can send this, and a script of another site must ask first.
+    if text(&OWN) != Some("1") {
+        return Err(foreign());
+    }
+    if text(&FETCH_SITE).is_some_and(|site| site != "same-origin") {
+        return Err(foreign());
+    }
+    let host = text(&header::HOST).unwrap_or_default();
+    let own = |origin: &str| {
+        let rest = origin.strip_prefix("http://");
+        rest.or_else(|| origin.strip_prefix("https://")) == Some(host)
+    };
+    if text(&header::ORIGIN).is_some_and(|origin| !own(origin)) {
+        return Err(foreign());
+    }
+    if admin.token.is_none() && !names_no_site(host) {
+        return Err(foreign());
+    }
+    Ok(())
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

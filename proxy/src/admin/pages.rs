@@ -7,7 +7,6 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-use super::routes::ROWS;
 use super::{Body, boxed};
 use crate::answer::Answer;
 use crate::app::App;
@@ -31,16 +30,6 @@ struct About {
     /// What it was built from, where the build said so.
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<&'static str>,
-}
-
-#[derive(Serialize)]
-struct Index {
-    pages: Vec<&'static str>,
-}
-
-pub(super) fn index() -> Response<Body> {
-    let pages = ROWS.iter().map(|row| row.path).collect();
-    boxed(Answer::json(StatusCode::OK, &Index { pages }))
 }
 
 pub(super) fn metrics(app: &App) -> Response<Body> {

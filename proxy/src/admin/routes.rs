@@ -3,13 +3,22 @@
 
 use hyper::Method;
 
+use super::console::{ASSETS, Asset};
 use crate::problem::{Kind, Problem};
 
 /// What there is to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Page {
-    /// What pages there are.
-    Index,
+    /// A file of the console, which holds nothing of this proxy.
+    Asset(Asset),
+    /// What the console shows, each second anew.
+    Events,
+    /// What was seen of the locks, and what is advised.
+    Insights,
+    /// Who holds one lock.
+    Inspect,
+    /// Ends one lock.
+    ForceRelease,
     /// Whether the process is alive.
     Healthz,
     /// Whether it can serve locks.
@@ -32,7 +41,7 @@ pub(super) enum Access {
 }
 
 /// One page.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
     pub(super) path: &'static str,
     /// The methods that it takes, as the header `Allow` has them.
@@ -50,9 +59,21 @@ const fn read(path: &'static str, access: Access, page: Page) -> Row {
     }
 }
 
-/// All pages there are; paths are taken literally.
-pub(super) const ROWS: &[Row] = &[
-    read("/", Access::Operator, Page::Index),
+const fn change(path: &'static str, page: Page) -> Row {
+    Row {
+        path,
+        allow: "POST",
+        access: Access::Operator,
+        page,
+    }
+}
+
+/// All pages there are beside the console's files; paths are taken literally.
+const ROWS: &[Row] = &[
+    read("/events", Access::Operator, Page::Events),
+    read("/insights", Access::Operator, Page::Insights),
+    change("/console/inspect", Page::Inspect),
+    change("/console/force-release", Page::ForceRelease),
     read("/healthz", Access::Everybody, Page::Healthz),
     read("/readyz", Access::Everybody, Page::Readyz),
     read("/metrics", Access::Operator, Page::Metrics),
@@ -61,8 +82,10 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 /// The row of a path.
-pub(super) fn find(path: &str) -> Option<&'static Row> {
-    ROWS.iter().find(|row| row.path == path)
+pub(super) fn find(path: &str) -> Option<Row> {
+    let asset = ASSETS.iter().find(|asset| asset.path == path);
+    let asset = asset.map(|asset| read(asset.path, Access::Everybody, Page::Asset(*asset)));
+    asset.or_else(|| ROWS.iter().find(|row| row.path == path).copied())
 }
 
 impl Row {

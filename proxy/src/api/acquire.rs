@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Always, Field, Fields, Flag, KEY, Nothing, SOFT_FAIL, Shape, Text, Whole, millis};
+use crate::advisor::Setting;
 use crate::problem::Problem;
 
 /// Attempts take time themselves; this much is borne beyond the wait that was asked for.
@@ -149,6 +150,17 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// The part that the advisor knows.
+    pub(crate) const fn setting(&self) -> Setting {
+        Setting {
+            lease_ms: self.lease,
+            delay_ms: self.retry_delay,
+            jitter_ms: self.retry_jitter,
+            retries: self.retry_attempts,
+            fifo: self.fifo,
+        }
+    }
+
     fn check_wait(&self, max_wait: Duration) -> Result<(), Problem> {
         // Neither overflows: each factor was bounded.
         let wait = self.retry_attempts * (self.retry_delay + self.retry_jitter);

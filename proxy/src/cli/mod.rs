@@ -19,6 +19,7 @@ mod notify;
 mod openapi;
 mod serve;
 mod status;
+mod tune;
 mod way;
 
 use std::fmt::Display;
@@ -77,6 +78,7 @@ pub fn run() -> ExitCode {
         Some(("completions", matches)) => generate::completions(matches),
         Some(("man", matches)) => generate::man(matches),
         Some(("health", matches)) => health::run(matches),
+        Some(("tune", matches)) => tune::run(matches),
         Some(("openapi", _)) => openapi::print(),
         _ => unreachable!("clap demands a subcommand"),
     }
@@ -107,6 +109,9 @@ fn command() -> Command {
         .subcommand(cluster)
         .subcommand(keys_command())
         .subcommand(health::HealthArgs::augment_args(health))
+        .subcommand(tune::TuneArgs::augment_args(Command::new("tune").about(
+            "Advise on leases, delays and retries, from what a running proxy saw of its locks",
+        )))
         .subcommand(
             Command::new("openapi").about("Print the document of the HTTP API, OpenAPI 3.1"),
         )

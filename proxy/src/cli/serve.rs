@@ -14,7 +14,7 @@ use crate::admin::{self, Desk};
 use crate::config::{Listen, Nodes, Settings, Sources};
 use crate::router::ROUTES;
 use crate::server::{self, Listeners};
-use crate::{App, Metrics, nodes, telemetry};
+use crate::{App, Insights, Metrics, nodes, telemetry};
 
 /// What shells report of a process that a signal ended.
 const SIGNAL_EXIT: i32 = 128;
@@ -32,8 +32,9 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
 }
 
 async fn serve(mut settings: Settings) -> ExitCode {
-    let metrics = metrics(&settings);
-    let redlock = match nodes::connect_counted(&settings, &metrics).await {
+    let (metrics, insights) = (metrics(&settings), insights(&settings));
+    let redlock = nodes::connect_watched(&settings, &metrics, Arc::clone(&insights)).await;
+    let redlock = match redlock {
         Ok(redlock) => redlock,
         Err(error @ ConfigError::BadUrl { .. }) => return misconfigured(&[error.to_string()]),
         Err(error) => return failed(&error),
@@ -62,7 +63,7 @@ async fn serve(mut settings: Settings) -> ExitCode {
     };
     let prefix = &settings.global_prefix;
     let (count, limits) = (redlock.node_count(), settings.limits.clone());
-    let app = App::counted(redlock, prefix, limits, gate, metrics);
+    let app = App::watched(redlock, prefix, limits, gate, metrics, insights);
     let admin = match open(&settings, &app) {
         Ok(admin) => admin,
         Err(problem) => return failed(&problem),
@@ -100,6 +101,14 @@ fn metrics(settings: &Settings) -> Metrics {
     match settings.admin {
         None => Metrics::off(),
         Some(_) => Metrics::on(ROUTES.iter().map(|(path, _)| *path)),
+    }
+}
+
+/// Nor look at what was recorded.
+fn insights(settings: &Settings) -> Arc<Insights> {
+    match settings.admin {
+        None => Insights::off(),
+        Some(_) => Insights::on(),
     }
 }
 

@@ -15,16 +15,20 @@ pub struct AdminSettings {
     pub listen: SocketAddr,
     /// What it demands of whoever asks for more than health; none for nothing.
     pub token: Option<Secret>,
+    /// Whether an operator may end locks by force, in the console.
+    pub allow_force_release: bool,
 }
 
 /// Reads it, if there is one; a problem is noted already.
 pub(super) fn read(reader: &mut Reader<'_>, api: &[Listen]) -> Option<AdminSettings> {
     let listen = reader.read_optional("admin-listen", parse::address);
     let open = reader.read_switch("allow-unauthenticated-admin");
+    let force = reader.read_switch("allow-force-release");
     let (token, source) = token(reader)?;
     let Some(listen) = listen else {
         let source = token.is_some().then_some(source);
-        if let Some(source) = source.or(open.map(|open| open.source)) {
+        let switch = open.or(force).map(|switch| switch.source);
+        if let Some(source) = source.or(switch) {
             reader.problem(&source, "is of no use without --admin-listen");
         }
         return None;
@@ -37,13 +41,23 @@ pub(super) fn read(reader: &mut Reader<'_>, api: &[Listen]) -> Option<AdminSetti
     if !loopback && token.is_none() && open.is_none() {
         let problem = format!(
             "{listen} is not a loopback address and nobody has to authenticate: whoever can reach \
-             it sees metrics and settings. Listen on 127.0.0.1, demand a token with \
+             it sees metrics, settings and names of locks. Listen on 127.0.0.1, demand a token with \
              --admin-token-file, or say --allow-unauthenticated-admin where the network keeps \
              others away"
         );
         reader.problem(&place, &problem);
     }
-    Some(AdminSettings { listen, token })
+    if let (Some(force), None, false) = (&force, &token, loopback) {
+        let problem = "whoever can reach the admin listener could end locks: demand a token with \
+                       --admin-token-file";
+        reader.problem(&force.source, problem);
+    }
+    let allow_force_release = force.is_some();
+    Some(AdminSettings {
+        listen,
+        token,
+        allow_force_release,
+    })
 }
 
 /// The token and its source; none after a problem.

@@ -30,6 +30,18 @@ pub struct ShownSetting {
 }
 
 impl ShownSetting {
+    /// The flag without its dashes, or the variable of what has no flag.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether it comes from there: `flag`, `environment`, `file` or `default`.
+    #[must_use]
+    pub fn is_from(&self, from: &str) -> bool {
+        self.source["from"] == from
+    }
+
     pub(super) fn new(name: &'static str, value: Value, source: &Source) -> Self {
         let source = match source {
             Source::Flag(flag) => json!({"from": "flag", "flag": format!("--{flag}")}),

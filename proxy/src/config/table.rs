@@ -205,7 +205,8 @@ pub const SETTINGS: &[Setting] = &[
         value: Some("ADDR"),
         many: false,
         default: None,
-        help: "A second address, for operators: /metrics, /config, /version, /healthz, /readyz",
+        help: "A second address, for operators: the console at /, /insights, /metrics, /config, \
+               /version, /healthz, /readyz",
     },
     file(
         "admin-token-file",
@@ -216,6 +217,11 @@ pub const SETTINGS: &[Setting] = &[
         "allow-unauthenticated-admin",
         "EVERLOCK_ALLOW_UNAUTHENTICATED_ADMIN",
         "Serve the admin listener without a token on an address that others can reach",
+    ),
+    switch(
+        "allow-force-release",
+        "EVERLOCK_ALLOW_FORCE_RELEASE",
+        "Let operators end locks by force in the console of the admin listener",
     ),
     setting(
         "global-prefix",
@@ -365,6 +371,7 @@ pub(crate) const OTHER_VARIABLES: &[&str] = &[
     SECRETS_ENV,
     POLAR_TOKEN_ENV,
     ADMIN_TOKEN_ENV,
+    "EVERLOCK_ADMIN_URL",
     "EVERLOCK_CLUSTER_MAX_LEASE",
     "EVERLOCK_CLUSTER_WAIT",
     "EVERLOCK_HEALTH_CA",

@@ -16,6 +16,7 @@ use crate::api::{
 };
 use crate::app::App;
 use crate::identity::Caller;
+use crate::insights::AcquireEnd;
 use crate::problem::{Kind, Problem};
 use crate::verb::Verb;
 
@@ -38,6 +39,11 @@ pub(crate) async fn handle(
     let _metered = metered.map_err(over)?;
     let resource = app.resource(&caller.identity, &request.config.key);
     let options = request.options().count_attempts(attempts.clone());
+    let (who, key) = (caller.identity.as_str(), &request.config.key);
+    let setting = request.config.setting();
+    let mut asking = app
+        .insights
+        .asks(who, key, request.owner.as_str(), setting, attempts);
     let acquiring = app.redlock.acquire(resource, options);
     let acquired = tokio::select! {
         biased;
@@ -45,6 +51,14 @@ pub(crate) async fn handle(
         // Waiting => Drained: the library's future is dropped here, and undone.
         () = app.draining() => None,
     };
+    match &acquired {
+        Some(Ok(_)) => asking.ends(AcquireEnd::Acquired),
+        Some(Err(Error::Contended { .. } | Error::QueueFull { .. })) => {
+            asking.ends(AcquireEnd::Contended);
+        }
+        Some(Err(_)) => asking.ends(AcquireEnd::Unavailable),
+        None => {}
+    }
     match acquired {
         Some(Ok(grant)) => Ok(granted(request, &grant)),
         Some(Err(error)) => refused(request, &error),

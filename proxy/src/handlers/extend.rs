@@ -1,5 +1,6 @@
 //! Extensions: relative to the current expiry.
 
+use everlock::Error;
 use everlock::clock::{Clock as _, SystemClock};
 use hyper::StatusCode;
 
@@ -16,11 +17,17 @@ pub(crate) async fn handle(app: &App, caller: &Caller, fields: &Fields) -> Resul
     let request = ExtendRequest::read(fields, app.max_lease(caller))?;
     let held = request.held;
     let resource = app.resource(&caller.identity, &held.key);
-    let error = match app
-        .redlock
-        .extend((&resource, &held.owner), request.by)
-        .await
-    {
+    let extended = app.redlock.extend((&resource, &held.owner), request.by);
+    let extended = extended.await;
+    let (who, key) = (caller.identity.as_str(), &held.key);
+    match &extended {
+        Ok(_) => app.insights.extended(who, key),
+        Err(Error::NotHeld { .. } | Error::Lost | Error::HeldByAnother { .. }) => {
+            app.insights.lapsed(who, key, held.owner.as_str(), false);
+        }
+        Err(_) => {}
+    }
+    let error = match extended {
         Ok(extension) => {
             let valid_from = SystemClock.now();
             let body = Extended {

@@ -81,7 +81,21 @@ pub(crate) async fn ready(app: &App) -> Answer {
 }
 
 fn node<'a>(id: &'a str, vote: &Vote, cause: Option<Cause>) -> Node<'a> {
-    let (state, votes_in, why) = match vote {
+    let (state, votes_in, why) = state(vote, cause);
+    Node {
+        id,
+        state,
+        votes_in,
+        why,
+    }
+}
+
+/// A node's state, in how many milliseconds it votes if it waits, and what is wrong with it.
+pub(crate) fn state(
+    vote: &Vote,
+    cause: Option<Cause>,
+) -> (&'static str, Option<u64>, Option<String>) {
+    match vote {
         Vote::Pong => ("up", None, None),
         Vote::Guarded { remaining } => {
             let votes_in = remaining.map(millis_up);
@@ -89,11 +103,5 @@ fn node<'a>(id: &'a str, vote: &Vote, cause: Option<Cause>) -> Node<'a> {
             ("guarded", votes_in, Some(why))
         }
         other => ("down", None, Some(other.to_string())),
-    };
-    Node {
-        id,
-        state,
-        votes_in,
-        why,
     }
 }

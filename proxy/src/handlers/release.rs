@@ -1,5 +1,6 @@
 //! Releases.
 
+use everlock::Error;
 use hyper::StatusCode;
 
 use super::{refusal, softened};
@@ -12,7 +13,17 @@ use crate::problem::Problem;
 pub(crate) async fn handle(app: &App, caller: &Caller, fields: &Fields) -> Result<Answer, Problem> {
     let held = ReleaseRequest::read(fields)?;
     let resource = app.resource(&caller.identity, &held.key);
-    let Err(error) = app.redlock.release((&resource, &held.owner)).await else {
+    let released = app.redlock.release_timed((&resource, &held.owner)).await;
+    let (who, key) = (caller.identity.as_str(), &held.key);
+    let owner = held.owner.as_str();
+    match &released {
+        Ok(released) => app.insights.released(who, key, owner, released.held_for),
+        Err(Error::NotHeld { .. } | Error::HeldByAnother { .. }) => {
+            app.insights.lapsed(who, key, owner, true);
+        }
+        Err(_) => {}
+    }
+    let Err(error) = released else {
         let body = Released {
             released: Always,
             message: Nothing,

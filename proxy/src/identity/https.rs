@@ -1,8 +1,8 @@
 //! A careful HTTP client: for a backend that may be slow, wrong or somebody else.
 //!
-//! Invariant: an answer is whole, at most [`MAX_ANSWER`] bytes, and came from the very host that
-//! was asked, within the deadline; redirects are answers like any other. No error holds a header
-//! or a body, which may hold secrets.
+//! Invariant: an answer is whole, at most [`MAX_ANSWER`] bytes unless more were allowed, and came
+//! from the very host that was asked, within the deadline; redirects are answers like any other. No
+//! error holds a header or a body, which may hold secrets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +85,8 @@ pub(crate) struct Https {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     base: String,
     deadline: Duration,
+    /// Bytes of an answer that are taken.
+    most: usize,
 }
 
 impl Https {
@@ -107,6 +109,7 @@ impl Https {
             client,
             base,
             deadline,
+            most: MAX_ANSWER,
         })
     }
 
@@ -116,6 +119,11 @@ impl Https {
             deadline,
             ..self.clone()
         }
+    }
+
+    /// The same for answers of up to so many bytes.
+    pub(crate) fn taking(self, most: usize) -> Self {
+        Self { most, ..self }
     }
 
     /// Whether what is sent can be read on the way.
@@ -158,7 +166,7 @@ impl Https {
         let asking = async {
             let answer = self.client.request(request).await;
             let (head, body) = answer.map_err(|_| Unanswered::Failed)?.into_parts();
-            let body = Limited::new(body, MAX_ANSWER).collect().await;
+            let body = Limited::new(body, self.most).collect().await;
             let body = body.map_err(|_| Unanswered::Unreadable)?.to_bytes();
             Ok(Fetched {
                 status: head.status,

@@ -19,6 +19,8 @@ pub(super) const fn about(kind: Kind) -> &'static str {
         Kind::Unsure => "Whether API keys are valid can't be told now.",
         Kind::Unlicensed => "There is no such licence, or it was revoked or has expired.",
         Kind::LicenceUnknown => "Whether the licence is good can't be told now.",
+        Kind::Forbidden => "It is not allowed here.",
+        Kind::Changed => "It is not as the client has seen it.",
         Kind::NoSuchKey => "There is no such API key of this licence.",
         Kind::NoSuchRoute => "There is nothing at this path.",
         Kind::WrongMethod(_) => "The path does not take this method.",

@@ -14,6 +14,8 @@ const LAYERS: &[&[&str]] = &[
     &["answer"],
     &["app"],
     &["readiness", "telemetry", "metrics", "identity"],
+    &["insights"],
+    &["advisor"],
     &["config", "verb"],
 ];
 
@@ -25,7 +27,10 @@ fn layer(module: &str) -> Option<usize> {
 fn no_module_imports_from_its_own_layer_or_from_above() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut checked = 0;
-    for file in files(&src) {
+    let mut all = files(&src);
+    // The console's page lies among the sources.
+    all.retain(|file| file.extension().is_some_and(|kind| kind == "rs"));
+    for file in all {
         let text = std::fs::read_to_string(&file).unwrap();
         let inside = file.strip_prefix(&src).unwrap().to_str().unwrap();
         let module = inside.split(['/', '.']).next().unwrap();
@@ -39,6 +44,7 @@ fn no_module_imports_from_its_own_layer_or_from_above() {
                 "App" => "app",
                 "Gate" => "identity",
                 "Metrics" => "metrics",
+                "Insights" => "insights",
                 other => other,
             };
             let below = layer(of).is_some_and(|other| other > own);

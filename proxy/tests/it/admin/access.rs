@@ -61,7 +61,7 @@ async fn with_a_token_health_alone_is_for_everybody() {
     for page in ["/healthz", "/readyz"] {
         assert_eq!(admin.get(page).await.status, 200, "{page}");
     }
-    for page in ["/", "/metrics", "/version", "/config"] {
+    for page in ["/insights", "/metrics", "/version", "/config"] {
         for wrong in ["", "Bearer", "Bearer canary-other", "Basic canary"] {
             let answer = asked(&admin, page, &[("authorization", wrong)]).await;
             assert_eq!(answer.status, 401, "{page} with {wrong:?}");

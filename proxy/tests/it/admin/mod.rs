@@ -2,6 +2,7 @@
 
 mod access;
 mod config;
+mod console;
 mod exposition;
 mod metrics;
 mod pages;

@@ -6,12 +6,13 @@ mod tls_client;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use everlock::Redlock;
 use everlock_proxy::config::{Listen, Settings, Sources};
 use everlock_proxy::server::{self, Listeners};
-use everlock_proxy::{App, nodes};
+use everlock_proxy::{App, Insights, Metrics, nodes};
 use everlock_testkit::{ProcessUnderTest, RedisCluster};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -28,6 +29,7 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_everlock");
 pub(crate) struct Local {
     pub(crate) addr: SocketAddr,
     pub(crate) redlock: Redlock,
+    pub(crate) insights: Arc<Insights>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<bool>,
 }
@@ -58,7 +60,10 @@ impl Local {
         });
         let gate = nodes::gate(&settings, &redlock).unwrap();
         let prefix = &settings.global_prefix;
-        let app = App::new(redlock.clone(), prefix, settings.limits, gate);
+        let insights = Insights::on();
+        let recorder = Arc::clone(&insights);
+        let (locks, metrics) = (redlock.clone(), Metrics::off());
+        let app = App::watched(locks, prefix, settings.limits, gate, metrics, recorder);
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(server::run(listeners, app, async {
             let _ = stopped.await;
@@ -66,6 +71,7 @@ impl Local {
         Self {
             addr: addr.expect("one listener is at an address"),
             redlock,
+            insights,
             stop: Some(stop),
             task,
         }
