@@ -1,7 +1,9 @@
 //! The set of nodes as a whole: opening it, and looking at it.
 //!
 //! Opening a new set is two steps on every node. First each gets a *prepared*
-//! marker with a nonce; an opening that met another adopts the lower cluster id.
+//! marker with a nonce. Only what was seen is written over: an opening that saw
+//! others takes the lowest cluster id among them, and proposes one of its own only
+//! where it saw none. So once all nodes are prepared alike, nobody changes them.
 //! Then, once two looks in a row have seen every node prepared for one cluster
 //! under the same nonces and none active, each is activated by its nonce. At the
 //! end of the first look all nodes were prepared at once and none had ever
@@ -136,13 +138,11 @@ impl Cluster {
                     ours = Some(nonces);
                 }
             } else {
-                if let Some(lowest) = lowest_prepared(&looks)
-                    && lowest.id < proposal.id
-                {
+                if let Some(lowest) = lowest_prepared(&looks) {
                     agree_on_lease(&lowest, max_lease)?;
                     proposal = lowest;
                 }
-                self.prepare(&proposal).await;
+                self.prepare(&proposal, &looks).await;
             }
             if self.clock.now() >= patience + OPENING_PATIENCE {
                 return Err(ConfigError::CannotInitialise {
@@ -255,12 +255,13 @@ impl Cluster {
         Some(nonces)
     }
 
-    async fn prepare(&self, cluster: &ClusterInfo) {
-        let all = self.nodes.iter().map(|node| async move {
+    async fn prepare(&self, cluster: &ClusterInfo, looks: &Looks) {
+        let all = self.nodes.iter().zip(looks).map(|(node, look)| async move {
             let facts = within(STEP_TIMEOUT, node.facts()).await?;
             let command = MarkerCommand::Prepare {
                 cluster: cluster.clone(),
                 nonce: format!("{:016x}", self.entropy.bits()),
+                over: look.as_ref().ok().and_then(seen_nonce),
                 durable: facts.survives_restart(),
             };
             within(STEP_TIMEOUT, node.mark(command)).await
@@ -343,6 +344,14 @@ impl Cluster {
             .await
         })
         .await
+    }
+}
+
+/// The nonce of the prepared marker that was seen.
+fn seen_nonce(state: &MarkerState) -> Option<String> {
+    match &state.marker.as_ref()?.phase {
+        Phase::Prepared { nonce } => Some(nonce.clone()),
+        Phase::Active => None,
     }
 }
 

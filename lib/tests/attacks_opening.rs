@@ -126,14 +126,22 @@ async fn openings_that_meet_in_any_order_leave_one_set_that_everybody_can_use() 
         let set = NewSet::of(3, seed);
         let pause = Duration::from_millis(set.dice.below(12));
         // The second one's cluster id is the lower one: it is made from the time.
-        let (one, other) = tokio::join!(set.open(2 * seed, 1), async {
-            tokio::time::sleep(pause).await;
-            set.open(2 * seed + 1, 0).await
-        });
+        let (one, other, third) = tokio::join!(
+            set.open(3 * seed, 1),
+            async {
+                tokio::time::sleep(pause).await;
+                set.open(3 * seed + 1, 0).await
+            },
+            async {
+                tokio::time::sleep(pause / 2).await;
+                set.open(3 * seed + 2, 2).await
+            }
+        );
         let later = set.open(7, 0).await;
         let later = later.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         assert!(!later.opened && later.away.is_empty(), "seed {seed}");
-        for opened in [one, other] {
+        assert_eq!(later.guarded, [], "seed {seed}: nobody has to wait");
+        for opened in [one, other, third] {
             let opened = opened.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             assert_eq!(opened.cluster, later.cluster, "seed {seed}");
         }

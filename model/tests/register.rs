@@ -56,6 +56,7 @@ impl Pair {
         let prepare = MarkerCommand::Prepare {
             cluster: cluster(),
             nonce: nonce.clone(),
+            over: None,
             durable: false,
         };
         register.mark(NOW, RUN, prepare);

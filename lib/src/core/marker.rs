@@ -115,12 +115,15 @@ pub enum MarkerCommand {
     /// Look.
     Read,
     /// First half of opening a new set: write a prepared marker, unless there is
-    /// an active one, or a prepared one of a cluster with a lower id.
+    /// an active one, or a prepared one of a cluster with a lower id, or another
+    /// one than was seen.
     Prepare {
         /// The cluster.
         cluster: ClusterInfo,
         /// This node's nonce.
         nonce: String,
+        /// The nonce of the prepared marker that was seen; `None` if there was no marker.
+        over: Option<String>,
         /// Whether the node persists every write before it answers.
         durable: bool,
     },
@@ -221,13 +224,21 @@ pub(crate) fn apply(
         MarkerCommand::Prepare {
             cluster,
             nonce,
+            over,
             durable,
         } => {
-            // The lowest id wins, so that openings that meet agree upon one.
-            let yields = marker.as_ref().is_none_or(|present| {
-                present.phase != Phase::Active
-                    && (present.cluster.id > cluster.id || present.run_id != run_id)
-            });
+            // The lowest id wins, so that openings that meet agree upon one. But who
+            // did not see what is there must look again: others may act on it already.
+            let yields = match &marker {
+                None => over.is_none(),
+                Some(present) => match &present.phase {
+                    Phase::Active => false,
+                    Phase::Prepared { nonce } => {
+                        over.as_ref() == Some(nonce)
+                            && (present.cluster.id > cluster.id || present.run_id != run_id)
+                    }
+                },
+            };
             if !yields {
                 return marker;
             }

@@ -92,6 +92,7 @@ pub async fn open(node: &dyn Node, max_lease: Duration, durable: bool) {
     let prepare = MarkerCommand::Prepare {
         cluster: cluster(max_lease),
         nonce: nonce.clone(),
+        over: None,
         durable,
     };
     node.mark(prepare).await.expect("the node can be prepared");
@@ -380,6 +381,7 @@ macro_rules! node_conformance {
             clocks::a_restart_keeps_the_baseline_and_a_loss_does_not
             marker::a_look_changes_nothing
             marker::the_lower_cluster_id_wins_whatever_the_order
+            marker::who_did_not_see_what_is_prepared_prepares_nothing
             marker::only_the_present_nonce_opens_a_node
             marker::an_open_node_is_never_prepared_again
             marker::a_preparation_of_another_run_gives_way

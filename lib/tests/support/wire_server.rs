@@ -286,6 +286,7 @@ impl State {
                 nonce: args[2].to_owned(),
                 durable: args[3] == "1",
                 cluster: cluster(4),
+                over: (!args[7].is_empty()).then(|| args[7].to_owned()),
             },
             "activate" => MarkerCommand::Activate {
                 nonce: args[2].to_owned(),

@@ -51,6 +51,7 @@ pub async fn a_clock_has_no_baseline_until_it_is_given_one(make: Make<'_>) {
     let prepare = MarkerCommand::Prepare {
         cluster: cluster(SHORT_MAX_LEASE),
         nonce: "nonce".into(),
+        over: None,
         durable: false,
     };
     let prepared = bench.mark(prepare).await.marker.expect("it is prepared");

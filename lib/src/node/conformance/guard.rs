@@ -67,6 +67,7 @@ pub async fn a_prepared_node_votes_on_nothing(make: Make<'_>) {
         .mark(MarkerCommand::Prepare {
             cluster: cluster(MAX_LEASE),
             nonce: "1".into(),
+            over: None,
             durable: false,
         })
         .await;

@@ -13,10 +13,21 @@ fn named(id: &str) -> ClusterInfo {
 }
 
 impl Bench {
+    /// Prepares the node for a cluster, over what is there.
     async fn prepare(&self, id: &str, nonce: &str) -> Marker {
+        let seen = self.mark(MarkerCommand::Read).await.marker;
+        let over = seen.and_then(|marker| match marker.phase {
+            Phase::Prepared { nonce } => Some(nonce),
+            Phase::Active => None,
+        });
+        self.prepare_over(over.as_deref(), id, nonce).await
+    }
+
+    async fn prepare_over(&self, seen: Option<&str>, id: &str, nonce: &str) -> Marker {
         let command = MarkerCommand::Prepare {
             cluster: named(id),
             nonce: nonce.to_owned(),
+            over: seen.map(ToOwned::to_owned),
             durable: false,
         };
         let state = self.mark(command).await;
@@ -59,6 +70,17 @@ pub async fn the_lower_cluster_id_wins_whatever_the_order(make: Make<'_>) {
     );
     let lower = bench.prepare("a", "4").await;
     assert_eq!((lower.cluster.id.as_str(), nonce(&lower)), ("a", "4"));
+}
+
+pub async fn who_did_not_see_what_is_prepared_prepares_nothing(make: Make<'_>) {
+    let bench = Bench::unmarked(make(false)).await;
+    bench.prepare("b", "1").await;
+    let late = bench.prepare_over(None, "a", "2").await;
+    assert_eq!((late.cluster.id.as_str(), nonce(&late)), ("b", "1"));
+    let later = bench.prepare_over(Some("1"), "a", "3").await;
+    assert_eq!((later.cluster.id.as_str(), nonce(&later)), ("a", "3"));
+    let stale = bench.prepare_over(Some("1"), "Z", "4").await;
+    assert_eq!((stale.cluster.id.as_str(), nonce(&stale)), ("a", "3"));
 }
 
 pub async fn only_the_present_nonce_opens_a_node(make: Make<'_>) {

@@ -315,10 +315,12 @@ pub(super) fn mark(command: &MarkerCommand, run_id: &str) -> Cmd {
         MarkerCommand::Prepare {
             cluster,
             nonce,
+            over,
             durable,
         } => {
             cmd.arg("prepare").arg(nonce).arg(u8::from(*durable));
             name_cluster(&mut cmd, cluster);
+            cmd.arg(over.as_deref().unwrap_or_default());
         }
         MarkerCommand::Activate { nonce } => {
             cmd.arg("activate").arg(nonce);

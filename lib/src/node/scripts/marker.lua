@@ -2,7 +2,7 @@
 -- KEYS[1]  the marker  KEYS[2] the gate
 -- ARGV[1]  the run id of the server at the other end of this connection
 -- ARGV[2]  read
---        | prepare  nonce durable cluster nodes max-lease
+--        | prepare  nonce durable cluster nodes max-lease seen-nonce-or-empty
 --        | activate nonce
 --        | guard    started-or-empty durable cluster nodes max-lease
 --        | clock    era baseline refresh-or-rebase-or-jumped-by
@@ -53,8 +53,14 @@ if verb ~= 'read' and not (verb == 'clock' and ARGV[5] == 'refresh') then
 end
 
 if verb == 'prepare' then
-  local yields = not mark[1] or (mark[1] ~= 'active' and
-    (redis.call('HGET', key, 'cluster') > ARGV[5] or mark[2] ~= run))
+  local yields
+  if not mark[1] then
+    yields = ARGV[8] == ''
+  else
+    -- Who did not see what is there must look again: others may act on it already.
+    yields = mark[1] ~= 'active' and redis.call('HGET', key, 'nonce') == ARGV[8]
+      and (redis.call('HGET', key, 'cluster') > ARGV[5] or mark[2] ~= run)
+  end
   if yields then
     name_cluster()
     write('prepared', ARGV[3], now, 0, '')

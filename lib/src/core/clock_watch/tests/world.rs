@@ -47,6 +47,7 @@ impl World {
             let prepare = MarkerCommand::Prepare {
                 cluster: cluster.clone(),
                 nonce: nonce.clone(),
+                over: None,
                 durable: false,
             };
             world.mark(node, prepare);
