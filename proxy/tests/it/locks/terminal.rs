@@ -145,7 +145,8 @@ async fn the_command_hears_of_a_new_size() {
     );
     bench.until_exists("in").await;
     terminal.resize(33, 111);
-    terminal.until_shown("size=", SOON).await;
+    // Not the echo of what was typed, which has no figures.
+    terminal.until_shown("size=33 111", SOON).await;
     terminal.type_keys("\x03");
     assert!(bench.until_free(SETTLED).await);
 }
