@@ -3,6 +3,7 @@
 mod access;
 mod config;
 mod console;
+mod deployed;
 mod exposition;
 mod metrics;
 mod pages;

@@ -1,0 +1,94 @@
+//! Hazard: a dashboard that stays empty, an alert that never comes: they must name what is exported.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use everlock_testkit::RedisCluster;
+use serde_json::json;
+
+use super::admin_of;
+use crate::support::{Client, Proxy};
+
+/// What is ours to export.
+const PREFIXES: [&str; 3] = ["everlock_", "http_server_", "process_"];
+
+fn deployed(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    std::fs::read_to_string(root.join("deploy").join(path)).unwrap()
+}
+
+/// Every name of ours in a text, whatever is around it.
+fn named(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let ours = |word: &&str| PREFIXES.iter().any(|prefix| word.starts_with(prefix));
+    words.filter(ours).collect()
+}
+
+/// The metric families of an exposition, with their types.
+fn exported(text: &str) -> BTreeMap<&str, &str> {
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    types.filter_map(|line| line.split_once(' ')).collect()
+}
+
+fn is_exported(name: &str, families: &BTreeMap<&str, &str>) -> bool {
+    let part = ["_bucket", "_sum", "_count"];
+    let base = part.iter().find_map(|part| name.strip_suffix(part));
+    match base.and_then(|base| families.get(base)) {
+        Some(kind) => *kind == "histogram",
+        // A histogram has no series of its own name.
+        None => families.get(name).is_some_and(|kind| *kind != "histogram"),
+    }
+}
+
+#[tokio::test]
+async fn every_metric_of_the_dashboard_and_the_alerts_is_exported() {
+    let nodes = RedisCluster::start(3);
+    let flags = ["--admin-listen", "127.0.0.1:0"];
+    let mut proxy = Proxy::over(&nodes, &flags).await.ready().await;
+    let admin = Client::new(admin_of(&mut proxy).await);
+    let client = proxy.client();
+    let ask = json!({"key": "k", "uuid": "u", "lease": 60_000});
+    assert_eq!(client.acquire(ask).await.status, 200);
+    assert_eq!(client.extend("k", "u", 1_000).await.status, 200);
+    assert_eq!(client.release("k", "u").await.status, 200);
+    // What fails is named when it happens.
+    nodes.kill(2);
+    client.try_acquire("l", "u").await;
+    let text = admin.get("/metrics").await.text;
+    let families = exported(&text);
+    let files = ["grafana/everlock.json", "prometheus/alerts.yml"];
+    let mut unknown = Vec::new();
+    for file in files {
+        let wanted = deployed(file);
+        let names = named(&wanted);
+        assert!(names.len() > 10, "{file}: {names:?}");
+        let missing = names
+            .into_iter()
+            .filter(|name| !is_exported(name, &families));
+        unknown.extend(missing.map(|name| format!("{file}: {name}")));
+    }
+    assert!(unknown.is_empty(), "{}\n{text}", unknown.join("\n"));
+}
+
+#[test]
+fn the_dashboard_is_whole() {
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&deployed("grafana/everlock.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let ids: BTreeSet<_> = panels
+        .iter()
+        .map(|panel| panel["id"].as_u64().unwrap())
+        .collect();
+    assert_eq!(ids.len(), panels.len(), "ids are unique");
+    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+        let title = &panel["title"];
+        let targets = panel["targets"].as_array().unwrap();
+        assert!(!targets.is_empty(), "{title}");
+        for target in targets {
+            assert!(!target["expr"].as_str().unwrap().is_empty(), "{title}");
+        }
+        let position = &panel["gridPos"];
+        let right = position["x"].as_u64().unwrap() + position["w"].as_u64().unwrap();
+        assert!(right <= 24, "{title} fits");
+    }
+}
