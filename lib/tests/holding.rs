@@ -230,7 +230,7 @@ async fn a_release_tells_for_how_long_the_lock_was_held_whoever_acquired_it() {
     let world = World::of(5).await;
     let (holder, other) = (world.client(1).await, world.client(2).await);
     let held = Duration::from_millis(1_500);
-    let near = held - Duration::from_millis(50)..held + Duration::from_millis(500);
+    let near = Duration::from_millis(1_450)..Duration::from_secs(2);
     let grant = holder.acquire("r", options()).await.unwrap();
     tokio::time::sleep(held).await;
     let (resource, owner) = (grant.resource(), grant.owner());

@@ -123,7 +123,8 @@ fn open(settings: &Settings, app: &Arc<App>) -> Result<Option<admin::Running>, S
     let bound = listener.local_addr().unwrap_or(listen);
     if wanted.token.is_none() && !listen.ip().to_canonical().is_loopback() {
         tracing::warn!(
-            "whoever can reach the admin listener sees metrics and settings: it demands no token"
+            "whoever can reach the admin listener sees settings and the names of locks and \
+             identities: it demands no token"
         );
     }
     tracing::info!(admin = %bound, "operators are served");
