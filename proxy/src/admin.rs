@@ -8,6 +8,7 @@
 mod console;
 mod guard;
 mod pages;
+mod prompt;
 mod routes;
 mod server;
 

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Desk;
+use super::prompt::Prompt;
 
 /// Connections that are open at once; more wait to be accepted. Enough for scrapers, probes and
 /// some people with a console, whose events hold a connection each.
@@ -153,7 +154,7 @@ async fn connection(stream: TcpStream, desk: Arc<Desk>, stop: CancellationToken)
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_BUFFER);
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(Prompt::new(stream)), service));
     // How a connection ended is between the peer and its network.
     tokio::select! {
         _ = serving.as_mut() => {}

@@ -1,7 +1,10 @@
 //! Who may ask the admin listener.
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
 use super::{TOKEN, dev};
-use crate::support::{Answer, Client, run};
+use crate::support::{Answer, Client, SOON, run};
 
 const ANY: &str = "0.0.0.0:0";
 const LOCAL: &str = "127.0.0.1:0";
@@ -105,4 +108,33 @@ async fn on_loopback_another_sites_name_is_no_way_in() {
 
 async fn asked(admin: &Client, page: &str, headers: &[(&str, &str)]) -> Answer {
     admin.send("GET", page, headers, "").await
+}
+
+#[tokio::test]
+async fn who_never_reads_the_answers_gives_up_the_seat() {
+    const SEATS: usize = 64;
+    let (_proxy, admin) = dev(&["--admin-listen", LOCAL], &[]).await;
+    let mut deaf = Vec::new();
+    for _ in 0..SEATS {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(2_048).unwrap();
+        let stream = socket.connect(admin.addr()).await.unwrap();
+        stream.writable().await.unwrap();
+        let requests = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
+        // As much as is taken at once: it is far more than is ever answered.
+        let _ = stream.try_write(requests.as_bytes());
+        deaf.push(stream);
+    }
+    let asking = async {
+        let mut one = TcpStream::connect(admin.addr()).await.unwrap();
+        let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        one.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        one.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let answer = tokio::time::timeout(10 * SOON, asking).await;
+    let answer = answer.expect("a seat is free again");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(deaf);
 }
