@@ -40,9 +40,11 @@ pub struct ProcessUnderTest {
 
 impl ProcessUnderTest {
     /// Starts a program with an empty standard input. It inherits the environment except for
-    /// `EVERLOCK_…`, so that nobody's shell changes the outcome; then `envs` are added.
+    /// `EVERLOCK_…`, so that nobody's shell changes the outcome; then `envs` are added. Nor does
+    /// it ignore the signals that this process does: what runs in the background often ignores INT.
     pub fn spawn(program: impl AsRef<OsStr>, args: &[&str], envs: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(&program);
+        let mut command = Command::new("env");
+        command.arg("--default-signal").arg(&program);
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"EVERLOCK_") {
                 command.env_remove(name);

@@ -53,7 +53,8 @@ impl Terminal {
             }
         }
         let program = command
-            .arg("--ctty")
+            // As a login shell does, it ignores no signal, whatever this process ignores.
+            .args(["--ctty", "env", "--default-signal"])
             .arg(program)
             .args(args)
             .envs(envs.iter().copied())

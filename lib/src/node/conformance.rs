@@ -5,8 +5,7 @@
 //! know a node only through its trait and a [`Subject`], which opens the doors
 //! that tests need: restarting, forgetting, letting time pass.
 //!
-//! What the suite does not do: it says nothing about messages that get lost,
-//! which no node can help.
+//! It says nothing about messages that get lost, which no node can help.
 
 #![allow(
     missing_docs,
@@ -80,24 +79,23 @@ pub fn redis_node(url: &str) -> Result<Arc<dyn Node>, ConfigError> {
 /// Hands a node one command and waits for the answer, whatever it is.
 pub async fn submit(node: &dyn Node, command: Command) -> Reply {
     let mut ballot = Ballot::open();
-    let not_after = SystemClock.now() + PATIENCE;
-    node.submit(command, not_after, ballot.slot(0));
+    node.submit(command, SystemClock.now() + PATIENCE, ballot.slot(0));
     let answer = tokio::time::timeout(PATIENCE * 2, ballot.next()).await;
     answer.expect("every command is answered").1
 }
 
 /// Opens a node without a marker for voting, as the only one of its cluster.
 pub async fn open(node: &dyn Node, max_lease: Duration, durable: bool) {
-    let nonce = "nonce".to_owned();
     let prepare = MarkerCommand::Prepare {
         cluster: cluster(max_lease),
-        nonce: nonce.clone(),
+        nonce: "nonce".into(),
         over: None,
         durable,
     };
     node.mark(prepare).await.expect("the node can be prepared");
-    let activate = MarkerCommand::Activate { nonce };
-    node.mark(activate).await.expect("the node can be opened");
+    let nonce = "nonce".into();
+    let activated = node.mark(MarkerCommand::Activate { nonce }).await;
+    activated.expect("the node can be opened");
 }
 
 /// The cluster of one node that the rules' nodes belong to.

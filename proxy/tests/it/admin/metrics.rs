@@ -247,6 +247,9 @@ fn check(text: &str) {
 
 #[tokio::test]
 async fn whatever_clients_send_there_are_no_more_series_and_none_of_it_is_told() {
+    // What changes by itself: operations that nodes were not asked before, and, on a busy
+    // machine, outcomes and errors that did not occur before. A name alone would be two thousand.
+    const BY_ITSELF: usize = 400;
     let nodes = RedisCluster::start_with(3, |_, server| server.password("canary-redis"));
     let watched = Watched::over(&nodes).await;
     let client = watched.proxy.client();
@@ -274,9 +277,6 @@ async fn whatever_clients_send_there_are_no_more_series_and_none_of_it_is_told()
         }
     };
     hostile(0).await;
-    // What changes by itself: operations that nodes were not asked before, and, on a busy
-    // machine, outcomes and errors that did not occur before. A name alone would be two thousand.
-    const BY_ITSELF: usize = 400;
     let before = Exposition::of(&watched.admin).await;
     let (workers, each) = (8, 250);
     let tasks: Vec<_> = (0..workers)

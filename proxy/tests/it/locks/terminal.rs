@@ -141,7 +141,7 @@ async fn the_command_hears_of_a_new_size() {
     let mut terminal = shell(&bench).await;
     terminal.resize(20, 60);
     terminal.type_keys(
-        "everlock lock k -- bash -c 'trap \"echo size=$(stty size)\" WINCH; touch $DIR/in; while :; do sleep 0.05; done'\r",
+        "everlock lock k -- bash -c 'trap \"echo size=\\$(stty size)\" WINCH; touch $DIR/in; while :; do sleep 0.05; done'\r",
     );
     bench.until_exists("in").await;
     terminal.resize(33, 111);
