@@ -83,14 +83,18 @@ impl Settling {
     }
 
     fn tell(&self, state: &mut State) {
-        let ended = state.ended;
+        // A node that failed may have held the lock: all must be told, as well as is known, since
+        // where it was absent a grant of it may arrive yet.
+        let failed = state
+            .answers
+            .iter()
+            .flatten()
+            .any(|answer| answer.over.is_none());
+        let Some(token) = state.ended.or(failed.then_some(self.asked)) else {
+            return;
+        };
         for (node, answer) in state.answers.iter_mut().enumerate() {
             let Some(answer) = answer else { continue };
-            // A node that failed must be told in any case, as well as is known.
-            let failed = answer.over.is_none();
-            let Some(token) = ended.or(failed.then_some(self.asked)) else {
-                continue;
-            };
             if answer.over.max(answer.settled) < Some(token) && Safeguard::Settle.is_on() {
                 answer.settled = Some(token);
                 self.inner.settle(node, &self.held, token);

@@ -115,6 +115,13 @@ impl Client {
             name: name.to_owned(),
         };
         notes.count("acquired");
+        // It may not be looking when it is told, and has nothing to rely on from then on.
+        let (notes_of_loss, resource, of) = (Arc::clone(notes), asked.resource, name.to_owned());
+        held.on_lost(move |_| {
+            let now = notes_of_loss.now();
+            let mut history = notes_of_loss.history.lock().unwrap();
+            history.released(resource, &of, u64::MAX, now);
+        });
         if held.attempts() == 0 {
             notes.count("handed on");
         }
