@@ -115,6 +115,29 @@ fn small() -> Vec<Named> {
             },
         ),
         locks(
+            "handing-on",
+            "2 clients × 1 attempt, 4 tokens, each reserves one more",
+            true,
+            Config {
+                attempts: [1; 3],
+                tokens: 4,
+                reserve: 1,
+                ..Config::default()
+            },
+        ),
+        locks(
+            "handing-on-early",
+            "2 clients × 1 attempt, 4 tokens, each reserves one more, leases that end at any moment",
+            true,
+            Config {
+                attempts: [1; 3],
+                tokens: 4,
+                reserve: 1,
+                early: true,
+                ..Config::default()
+            },
+        ),
+        locks(
             "duplicates",
             "2 clients × 1 attempt, 2 tokens, messages that arrive again",
             true,

@@ -37,6 +37,10 @@ pub struct Rules {
     pub settle: bool,
     /// Calls that ask again share the grant.
     pub shares: bool,
+    /// What is reserved with a grant nobody else is granted.
+    pub reserves: bool,
+    /// A lock is handed on to those alone who had asked before its grant was.
+    pub cohort: bool,
 }
 
 /// What an undo takes back.
@@ -64,6 +68,8 @@ impl Default for Rules {
             repair_floor_test: true,
             settle: true,
             shares: true,
+            reserves: true,
+            cohort: true,
         }
     }
 }
@@ -186,6 +192,8 @@ pub enum Command {
         call: Call,
         /// The proposed token.
         token: Token,
+        /// So many tokens above it are reserved.
+        reserve: u8,
         /// How long the lease is, in extensions.
         lease: u8,
         /// Whether this repairs.
@@ -263,6 +271,7 @@ impl Node {
                 owner,
                 call,
                 token,
+                reserve,
                 lease,
                 repair,
             } => {
@@ -273,10 +282,15 @@ impl Node {
                 if tested && token <= self.floor {
                     return Vote::Stale(self.floor);
                 }
-                if token > limit {
+                let last = token + reserve;
+                if last > limit {
                     return Vote::Ahead;
                 }
-                self.grant(rules, owner, call, token, lease)
+                let vote = self.grant(rules, owner, call, token, lease);
+                if vote == Vote::Granted && rules.reserves {
+                    self.floor = self.floor.max(last);
+                }
+                vote
             }
             Command::Extend { owner } => match self.lock.owner {
                 0 => Vote::Absent,

@@ -48,6 +48,35 @@ fn without_the_floor_test_tokens_fall() {
 }
 
 #[test]
+fn without_what_was_reserved_a_token_is_given_twice() {
+    must_be_found(
+        Config {
+            attempts: [1; 3],
+            tokens: 3,
+            reserve: 1,
+            rules: without(|rules| rules.reserves = false),
+            ..Config::default()
+        },
+        TOKENS_RISE,
+    );
+}
+
+#[test]
+fn handed_on_to_who_asked_later_tokens_fall() {
+    must_be_found(
+        Config {
+            attempts: [1; 3],
+            tokens: 4,
+            reserve: 1,
+            early: true,
+            rules: without(|rules| rules.cohort = false),
+            ..Config::default()
+        },
+        TOKENS_RISE,
+    );
+}
+
+#[test]
 fn without_the_undos_floor_a_late_request_is_left() {
     must_be_found(
         Config {

@@ -82,6 +82,7 @@ impl Pair {
                 owner: who,
                 call,
                 token,
+                reserve,
                 lease,
                 ..
             } => protocol::Command::Acquire {
@@ -90,7 +91,7 @@ impl Pair {
                 lease: LEASE + BY * u32::from(lease),
                 call: real_call(call),
                 token: self.real(token),
-                reserve: 0,
+                reserve: reserve.into(),
             },
             Command::Extend { owner: who } => protocol::Command::Extend {
                 resource,
@@ -229,13 +230,17 @@ fn alphabet(owners: u8, calls: u8, attempts: u8, tokens: Token) -> Vec<Command> 
                     let call = Call::new(call, attempt);
                     all.push(Command::Undo { owner, call, token });
                     for lease in 0..=LONGEST {
-                        all.push(Command::Acquire {
-                            owner,
-                            call,
-                            token,
-                            lease,
-                            repair: false,
-                        });
+                        // What a repair asks for reserves nothing.
+                        for reserve in 0..=u8::from(lease == 0) {
+                            all.push(Command::Acquire {
+                                owner,
+                                call,
+                                token,
+                                reserve,
+                                lease,
+                                repair: false,
+                            });
+                        }
                     }
                 }
             }
@@ -313,6 +318,7 @@ fn when_the_guard_is_over_what_may_have_been_forgotten_is_refused() {
         owner: 1,
         call: Call::new(1, 1),
         token,
+        reserve: 0,
         lease: 0,
         repair: false,
     };
