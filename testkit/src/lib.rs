@@ -11,6 +11,7 @@
 //! - [`history`]: what clients were told, and the judge of it.
 //! - [`FakePolar`]: the part of Polar's API that licences need, over TLS, with faults to order.
 //! - [`replay_seeds`]: the fuzzers' seeds and mutations of them, for an ordinary test.
+//! - [`TempDir`]: a directory that goes with the test.
 //! - [`eventually`]: waits for a condition instead of sleeping for a guess.
 //!
 //! The kit panics where a test should fail: a server that does not start is not an outcome that a
@@ -40,6 +41,7 @@ pub use port::ReservedPort;
 pub use process::{ProcessUnderTest, Signal};
 pub use redis::{RedisBuilder, RedisCluster, RedisServer, Reply};
 pub use seeds::replay_seeds;
+pub use temp_dir::TempDir;
 pub use terminal::Terminal;
 pub use tls::TlsFiles;
 pub use wait::{SETTLED, eventually};

@@ -9,11 +9,11 @@ use std::{env, fs, io, process};
 /// A temporary directory. It is short, since the path of a Unix socket inside has some hundred
 /// bytes at most.
 #[derive(Debug)]
-pub(crate) struct TempDir(PathBuf);
+pub struct TempDir(PathBuf);
 
 impl TempDir {
     /// Creates one; `purpose` is a part of its name.
-    pub(crate) fn new(purpose: &str) -> Self {
+    pub fn new(purpose: &str) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         loop {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -28,7 +28,8 @@ impl TempDir {
         }
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
         &self.0
     }
 }
