@@ -3,6 +3,8 @@
 //! Invariant: only changes are logged. A node that stays away is one line, not
 //! one for each try. No line holds a key, a uuid or a URL.
 
+mod lines;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -17,6 +19,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use self::lines::Lines;
 use crate::config::LogFormat;
 use crate::insights::Insights;
 
@@ -29,7 +32,7 @@ pub(crate) fn start(format: LogFormat, level: tracing::Level) {
         .with_default(tracing::Level::WARN)
         .with_target("everlock", level)
         .with_target("everlock_proxy", level);
-    let writer = std::io::stderr;
+    let writer = Lines::new(std::io::stderr(), format);
     let registry = tracing_subscriber::registry().with(ours);
     // Only fails if logging was started before, which then goes on.
     let _ = match format {

@@ -17,6 +17,7 @@ mod insights;
 mod layers;
 mod limits;
 mod locks;
+mod log_stalled;
 mod node_acl;
 mod notify;
 mod openapi;
