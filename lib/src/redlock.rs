@@ -11,11 +11,14 @@ mod grant;
 mod guard;
 mod hearing;
 mod inbox;
+mod leaving;
 mod line;
 mod proposal;
 mod release;
 mod renewer;
 mod settling;
+mod spot;
+mod turns;
 mod with_lock;
 
 use std::fmt;
@@ -46,7 +49,9 @@ use crate::node::{Ballot, Judged, Node};
 use crate::observer::Observer;
 use chores::Chores;
 use clockwork::Clockwork;
+use leaving::Leaving;
 use line::Lines;
+use turns::Turns;
 
 /// A lock over a quorum of independent nodes.
 ///
@@ -68,6 +73,8 @@ pub(crate) struct Inner {
     cluster: OnceLock<ClusterInfo>,
     chores: Chores,
     lines: Lines,
+    turns: Turns,
+    leaving: Leaving,
     clocks: Clockwork,
     runtime: Handle,
 }
@@ -203,6 +210,8 @@ impl Redlock {
     /// Waits until nothing is left to undo or settle on any node, `within` this
     /// time at most. Whether that was reached. For an orderly end of a process.
     pub async fn drained(&self, within: Duration) -> bool {
+        // Who has won a lock in its turn may still be in line.
+        self.inner.leave_all();
         tokio::time::timeout(within, self.inner.chores.done())
             .await
             .is_ok()

@@ -68,7 +68,7 @@ impl Dice {
             0 => Resource::new(resource).unwrap(),
             number => Resource::new(format!("{resource}{number}")).unwrap(),
         };
-        let kind = self.below(26);
+        let kind = self.below(27);
         let resource = if kind >= 20 || self.below(4) == 0 {
             let window = step / WINDOW;
             Resource::new(format!("{}/{window}", resource.as_str())).unwrap()
@@ -110,6 +110,13 @@ impl Dice {
                 ticket: turn.ticket,
             },
             25 => Command::Queue { resource },
+            26 => Command::ReleaseInTurn {
+                resource,
+                owner,
+                token,
+                call,
+                ticket: turn.ticket,
+            },
             0..=8 => Command::Acquire {
                 resource,
                 owner,

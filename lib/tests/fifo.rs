@@ -340,3 +340,24 @@ async fn a_place_is_kept_however_long_the_wait_and_the_delay() {
     client.release(&grant).await.unwrap();
     assert!(won(second).await.token() > grant.token());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_that_is_polled_no_more_is_passed_when_its_ticket_is_over() {
+    let world = World::of(5).await;
+    let client = world.client(1).await;
+    let holder = client.acquire("r", in_turn()).await.unwrap();
+    let mut idle = Box::pin(client.acquire("r", in_turn()));
+    let looked = tokio::time::timeout(SECOND / 2, idle.as_mut()).await;
+    assert!(looked.is_err(), "the lock is held");
+    let next = wait(&client, in_turn());
+    tokio::time::sleep(SECOND / 2).await;
+    let started = Instant::now();
+    client.release(&holder).await.unwrap();
+    let grant = won(next).await;
+    assert!(started.elapsed() < TICKET_LIFE + 2 * SECOND);
+    client.release(&grant).await.unwrap();
+    let late = tokio::time::timeout(AT_LAST, idle).await;
+    client.release(&late.unwrap().unwrap()).await.unwrap();
+    assert!(client.drained(SECOND).await);
+    assert_eq!(world.left(), 0);
+}

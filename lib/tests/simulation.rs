@@ -147,6 +147,7 @@ fn nobody_overlaps_tokens_and_turns_are_in_order_and_nothing_is_left_in_any_sche
         "guard lost",
         "granted in turn while others stood in line",
         "crowd",
+        "crowd in line",
         "handed on",
         "section done",
         "member cancelled",

@@ -115,6 +115,20 @@ pub enum Command {
         /// Its last ticket.
         ticket: FencingToken,
     },
+    /// [`Command::Release`] and [`Command::LeaveQueue`] in one: by somebody who had the lock
+    /// from a place in line.
+    ReleaseInTurn {
+        /// What is locked.
+        resource: Resource,
+        /// Who holds it.
+        owner: OwnerId,
+        /// The grant that is given up, or any token that is surely not below it.
+        token: FencingToken,
+        /// The request that won.
+        call: CallId,
+        /// Its ticket.
+        ticket: FencingToken,
+    },
     /// Say how many wait in line.
     Queue {
         /// What may be waited for.
@@ -149,6 +163,7 @@ impl Command {
             Self::AcquireInTurn { .. } => "acquire in turn",
             Self::Stand { .. } => "stand",
             Self::LeaveQueue { .. } => "leave queue",
+            Self::ReleaseInTurn { .. } => "release in turn",
             Self::Queue { .. } => "queue",
             Self::Ping => "ping",
         }
@@ -167,6 +182,7 @@ impl Command {
             | Self::AcquireInTurn { resource, .. }
             | Self::Stand { resource, .. }
             | Self::LeaveQueue { resource, .. }
+            | Self::ReleaseInTurn { resource, .. }
             | Self::Queue { resource }
             | Self::Inspect { resource } => Some(resource),
             Self::Ping => None,

@@ -145,6 +145,7 @@ impl Register {
             Command::AcquireInTurn { .. }
             | Command::Stand { .. }
             | Command::LeaveQueue { .. }
+            | Command::ReleaseInTurn { .. }
             | Command::Queue { .. } => self.in_line(now, barred, bar, command),
         }
     }

@@ -22,7 +22,7 @@ fn operation_of(command: &str) -> usize {
     match command {
         "acquire" | "acquire in turn" => 0,
         "extend" => 1,
-        "release" | "pass-on" => 2,
+        "release" | "pass-on" | "release in turn" => 2,
         "undo" | "settle" => 3,
         "stand" | "leave queue" | "queue" => 4,
         "inspect" => 5,

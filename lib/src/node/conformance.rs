@@ -4,7 +4,6 @@
 //! [`node_conformance!`](crate::node_conformance) makes one test of each. Rules
 //! know a node only through its trait and a [`Subject`], which opens the doors
 //! that tests need: restarting, forgetting, letting time pass.
-//!
 //! It says nothing about messages that get lost, which no node can help.
 
 #![allow(
@@ -17,6 +16,7 @@ pub mod acquire;
 pub mod clocks;
 pub mod extend;
 pub mod guard;
+pub mod leaving;
 pub mod marker;
 pub mod names;
 pub mod queue;
@@ -68,9 +68,8 @@ pub trait Subject: Send + Sync {
 /// Makes subjects: `true` asks for one that counts as losing nothing in a restart.
 pub type Make<'a> = &'a dyn Fn(bool) -> Box<dyn Subject>;
 
-/// The node at this URL, outside of any client: for subjects on a Redis server.
-///
-/// Must be called within a tokio runtime.
+/// The node at this URL, outside of any client: for subjects on a Redis server. Must be
+/// called within a tokio runtime.
 pub fn redis_node(url: &str) -> Result<Arc<dyn Node>, ConfigError> {
     let cluster = Redlock::builder().node_urls([url]).cluster()?;
     cluster.nodes.into_iter().next().ok_or(ConfigError::NoNodes)
@@ -344,6 +343,7 @@ macro_rules! node_conformance {
             names::owners_of_any_shape_share_and_undo
             queue::the_first_in_line_is_granted_and_others_are_told_their_place
             queue::a_grant_leaves_the_ticket_and_only_leaving_lets_the_next_one_pass
+            leaving::a_release_by_the_winner_takes_it_out_of_the_line_as_well
             queue::the_first_in_line_is_answered_as_any_acquire
             queue::a_ticket_not_above_the_floor_is_refused_also_when_the_line_is_gone
             queue::a_ticket_beyond_any_lease_is_ahead
@@ -360,7 +360,7 @@ macro_rules! node_conformance {
             queue::a_guarded_node_keeps_its_line_and_grants_nothing
             queue::a_node_whose_loss_was_not_noted_takes_nobody_in_line
             queue::tickets_that_may_be_forgotten_are_refused_after_a_loss
-            queue::leaving_is_heard_where_the_next_one_may_be_granted_the_lock
+            leaving::leaving_is_heard_where_the_next_one_may_be_granted_the_lock
             guard::a_node_without_a_marker_votes_on_nothing
             guard::a_prepared_node_votes_on_nothing
             guard::a_guarded_node_releases_undoes_and_tells_the_holder

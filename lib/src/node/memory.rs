@@ -72,6 +72,9 @@ impl MemoryNode {
             (
                 Command::Release {
                     resource, token, ..
+                }
+                | Command::ReleaseInTurn {
+                    resource, token, ..
                 },
                 Vote::Released { .. } | Vote::Absent,
             ) => Some((resource, Some(*token))),

@@ -8,7 +8,9 @@ use tokio::runtime::Handle;
 
 use super::chores::Chores;
 use super::clockwork::{Clockwork, keep_watch};
+use super::leaving::Leaving;
 use super::line::Lines;
+use super::turns::Turns;
 use super::{Inner, Redlock};
 use crate::clock::{Clock, SystemClock};
 use crate::cluster::Cluster;
@@ -246,6 +248,8 @@ impl RedlockBuilder {
             cluster: OnceLock::new(),
             chores,
             lines: Lines::new(),
+            turns: Turns::default(),
+            leaving: Leaving::default(),
             clocks,
             runtime: Handle::current(),
         };

@@ -83,6 +83,7 @@ pub(super) async fn keep_watch(inner: Weak<Inner>) {
         match inner.upgrade() {
             Some(inner) => {
                 inner.lines.lingering.forget(inner.clock.now());
+                inner.turns.forget(inner.clock.now());
                 inner.look_at_clocks().await;
             }
             None => return,

@@ -9,20 +9,19 @@
 //! request, the caller's disappearance included.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
 use super::acquire::Request;
-use super::hearing::Hearing;
-use super::proposal::{Bid, Flight, patience};
+use super::leaving::Stay;
+use super::proposal::{Bid, Flight};
+use super::spot::Spot;
 use super::{Grant, Redlock, fanout};
 use crate::clock::Moment;
 use crate::core::attempt::{Attempt, Loss};
 use crate::core::command::{Command, Turn};
-use crate::core::queue::TICKET_LIFE;
-use crate::core::quorum::Vote;
+use crate::core::quorum::{Reply, Vote};
 use crate::core::safeguards::Safeguard;
 use crate::core::schedule::Next;
 use crate::core::token::FencingToken;
@@ -37,9 +36,9 @@ const BEAT: Duration = Duration::from_secs(1);
 /// Who has others before it tries this often all the same, unless less was asked for:
 /// a quorum that is gone is to be noticed by all.
 const LOOK: Duration = Duration::from_secs(2);
-/// Who has no more than so many before it when the lock is let go looks where it
-/// stands: by its own count it is not next, but that may be too high by now.
-const IN_SIGHT: u32 = 2;
+/// Who may have missed its turn looks when nothing more was heard for so long: where the lock
+/// goes from hand to hand quickly, the next release comes before, and the count was right.
+const LOOK_AFTER: Duration = Duration::from_millis(20);
 
 /// Rivals for a place in line are as rivals for the lock: they try again soon.
 const NOT_IN_LINE: Loss = Loss::Contended {
@@ -81,17 +80,19 @@ impl Request {
     /// Acquires the lock from a place in line.
     pub(super) async fn run_in_turn(&mut self) -> Result<Grant, Error> {
         let place = Place::new(&self.bid);
-        tokio::select! {
+        let result = tokio::select! {
             biased;
             result = self.attempts_in_turn(&place) => result,
             never = place.beats() => match never {},
-        }
+        };
+        place.won.store(result.is_ok(), Ordering::Relaxed);
+        result
     }
 
     async fn attempts_in_turn(&mut self, place: &Place) -> Result<Grant, Error> {
         let inner = Arc::clone(&self.bid.inner);
+        let mut flight = place.launch(None);
         loop {
-            let flight = place.launch(None);
             let again = |attempt: &Attempt, floor| {
                 place.note(attempt);
                 place.launch(floor)
@@ -121,16 +122,25 @@ impl Request {
                 Next::GiveUp => return Err(self.error()),
             };
             self.note_waiting();
-            place.listen();
-            if matches!(loss, Loss::Contended { .. }) && place.is_behind_others() {
+            inner.turns.listen(&inner, &self.bid.resource);
+            let news = if matches!(loss, Loss::Contended { .. }) && place.is_behind_others() {
                 // Most planned attempts would be in vain, and pass without being made.
                 self.schedule.interrupted(next);
                 let end = self.schedule.end(now, roll);
-                place.is_woken_before(end.min(next.max(now + LOOK))).await;
+                let news = place.spot.news(end.min(next.max(now + LOOK))).await;
                 self.schedule.skip(now, inner.clock.now(), roll);
-            } else if place.is_woken_before(next).await {
-                self.schedule.interrupted(next);
-            }
+                news
+            } else {
+                let news = place.spot.news(next).await;
+                if news.is_some() {
+                    self.schedule.interrupted(next);
+                }
+                news
+            };
+            flight = match news.flatten() {
+                Some(begun) => *begun,
+                None => place.launch(None),
+            };
         }
     }
 }
@@ -140,19 +150,19 @@ struct Place {
     bid: Arc<Bid>,
     asked: Moment,
     turn: Mutex<Option<Turn>>,
-    seen: Arc<Seen>,
-    hearing: Mutex<Option<Hearing>>,
+    spot: Arc<Spot>,
+    won: AtomicBool,
 }
 
 impl Place {
     fn new(bid: &Arc<Bid>) -> Self {
-        let inner = &bid.inner;
+        bid.inner.turns.enter(&bid.resource);
         Self {
             bid: Arc::clone(bid),
-            asked: inner.clock.now(),
+            asked: bid.inner.clock.now(),
             turn: Mutex::new(None),
-            seen: Arc::new(Seen::new(inner.nodes.len(), inner.quorum())),
-            hearing: Mutex::new(None),
+            spot: Spot::new(bid),
+            won: AtomicBool::new(false),
         }
     }
 
@@ -162,7 +172,7 @@ impl Place {
 
     /// Begins an attempt: under the ticket that was accepted, or under a new one.
     fn launch(&self, floor: Option<FencingToken>) -> Flight {
-        self.seen.lock().woken = false;
+        self.spot.launch(self.released());
         let mut turn = self.turn();
         let next = match *turn {
             Some(kept) if kept.accepted => kept,
@@ -180,43 +190,39 @@ impl Place {
         self.bid.launch_in_turn(floor, next)
     }
 
+    fn released(&self) -> u64 {
+        self.bid.inner.turns.released(&self.bid.resource)
+    }
+
     /// Takes note of how an attempt under the present ticket ended.
     fn note(&self, attempt: &Attempt) {
+        let inner = &self.bid.inner;
+        let mut accepted = None;
         if let Some(turn) = &mut *self.turn() {
             // Proposing => InLine
             let enough = if Safeguard::TicketQuorum.is_on() {
-                self.bid.inner.quorum()
+                inner.quorum()
             } else {
                 1
             };
             if !turn.accepted && attempt.accepted() >= enough {
                 turn.accepted = true;
-                let inner = &self.bid.inner;
+                inner.turns.stand(&self.spot, *turn);
                 let took = inner.clock.now().saturating_since(self.asked);
                 inner.observer.event(&Event::InLine { took });
             }
+            accepted = Some(*turn).filter(|turn| turn.accepted);
         }
-        let mut seen = self.seen.lock();
-        for (node, reply) in attempt.replies().iter().enumerate() {
-            if let Some(reply) = reply {
-                seen.note(node, &reply.vote);
-            }
-        }
-        seen.was_first = seen.is_first(self.seen.quorum);
+        self.spot.note(attempt, accepted);
     }
 
     fn is_accepted(&self) -> bool {
         (*self.turn()).is_some_and(|turn| turn.accepted)
     }
 
-    /// Whether it is in line, and somebody stands before it wherever that is known.
+    /// Whether it is in line, and others stand before it.
     fn is_behind_others(&self) -> bool {
-        self.is_accepted()
-            && self
-                .seen
-                .lock()
-                .fewest_before()
-                .is_some_and(|before| before > 0)
+        self.is_accepted() && self.spot.is_behind_others(self.released())
     }
 
     /// The length of the line, if it is so long that no quorum takes the ticket.
@@ -233,38 +239,28 @@ impl Place {
         full.into_iter().max().filter(|_| shut_out)
     }
 
-    /// Listens for the lock, once. It may have been let go before that could be heard.
-    fn listen(&self) {
-        let mut hearing = self.hearing.lock().unwrap_or_else(PoisonError::into_inner);
-        if hearing.is_none() {
-            let seen = Arc::clone(&self.seen);
-            let told = move || seen.heard();
-            *hearing = Some(Hearing::begin(&self.bid.inner, &self.bid.resource, told));
-            self.seen.may_be_free();
-        }
-    }
-
-    /// Waits for a reason to try; whether there was one before this moment.
-    async fn is_woken_before(&self, until: Moment) -> bool {
-        let woken = async {
-            while !std::mem::take(&mut self.seen.lock().woken) {
-                self.seen.told.notified().await;
-            }
-        };
-        let time = self.bid.inner.remaining(until);
-        tokio::time::timeout(time, woken).await.is_ok()
-    }
-
     /// Renews the ticket again and again.
     async fn beats(&self) -> Infallible {
         loop {
             // Of two reasons at once, one beat is made, and always for the same one.
             tokio::select! {
                 biased;
-                () = self.seen.look.notified() => {}
+                () = self.is_in_doubt() => {}
                 () = tokio::time::sleep(BEAT) => {}
             }
             self.beat();
+        }
+    }
+
+    /// Completes when there is a reason to look where it stands.
+    async fn is_in_doubt(&self) {
+        loop {
+            self.spot.look.notified().await;
+            let more = || tokio::time::timeout(LOOK_AFTER, self.spot.look.notified());
+            while more().await.is_ok() {}
+            if self.spot.is_in_sight(self.released()) {
+                return;
+            }
         }
     }
 
@@ -278,9 +274,10 @@ impl Place {
             call: self.bid.call,
             turn,
         };
-        let seen = Arc::clone(&self.seen);
+        let (spot, released) = (Arc::clone(&self.spot), self.released());
         // Nobody waits for the answers: all of them are late ones.
-        let ballot = Ballot::with_late(move |node, reply| seen.beaten(node, &reply.vote));
+        let late = move |node, reply: Reply| spot.beaten(node, &reply.vote, released);
+        let ballot = Ballot::with_late(late);
         let inner = &self.bid.inner;
         let not_after = inner.clock.now() + BEAT;
         fanout::send(&inner.nodes, &command, not_after, &ballot);
@@ -289,111 +286,19 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let turn = *self.turn();
+        let (turn, inner) = (*self.turn(), &self.bid.inner);
+        let won = *self.won.get_mut();
+        let stood = turn.filter(|turn| turn.accepted);
+        inner.turns.exit(&self.spot, stood, won, inner.clock.now());
         let Some(Turn { ticket, .. }) = turn else {
             return;
         };
-        let inner = &self.bid.inner;
-        for node in 0..inner.nodes.len() {
-            let command = Command::LeaveQueue {
-                resource: self.bid.resource.clone(),
-                call: self.bid.call,
-                ticket,
-            };
-            inner.chores.add(node, command, patience(TICKET_LIFE));
+        let call = self.bid.call;
+        let (resource, place) = (&self.bid.resource, Stay { call, ticket });
+        if won {
+            inner.leave_soon(resource, &self.bid.owner, place);
+        } else {
+            inner.leave_everywhere(resource, place);
         }
-    }
-}
-
-/// What is known of where a request stands.
-struct Seen {
-    quorum: usize,
-    state: Mutex<SeenState>,
-    /// There is a reason to try.
-    told: Notify,
-    /// There is a reason to look where it stands.
-    look: Notify,
-}
-
-struct SeenState {
-    /// How many are before it, node by node, less one for each release heard since.
-    positions: Vec<Option<u32>>,
-    was_first: bool,
-    woken: bool,
-}
-
-impl Seen {
-    fn new(nodes: usize, quorum: usize) -> Self {
-        let state = SeenState {
-            positions: vec![None; nodes],
-            was_first: false,
-            woken: false,
-        };
-        Self {
-            quorum,
-            state: Mutex::new(state),
-            told: Notify::new(),
-            look: Notify::new(),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, SeenState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The answer to a heartbeat: who has become the first tries.
-    fn beaten(&self, node: usize, vote: &Vote) {
-        let mut state = self.lock();
-        state.note(node, vote);
-        let is_first = state.is_first(self.quorum);
-        if is_first && !state.was_first {
-            state.woken = true;
-            self.told.notify_one();
-        }
-        state.was_first = is_first;
-    }
-
-    /// The lock was let go, or whoever was first for it has left: as a rule there is
-    /// one less before it. Who has none tries; else all would, each time.
-    fn heard(&self) {
-        for before in self.lock().positions.iter_mut().flatten() {
-            *before = before.saturating_sub(1);
-        }
-        self.may_be_free();
-    }
-
-    fn may_be_free(&self) {
-        let mut state = self.lock();
-        match state.fewest_before() {
-            Some(before) if before > IN_SIGHT => {}
-            Some(before) if before > 0 => self.look.notify_one(),
-            _ => {
-                state.woken = true;
-                self.told.notify_one();
-            }
-        }
-    }
-}
-
-impl SeenState {
-    fn note(&mut self, node: usize, vote: &Vote) {
-        let before = match vote {
-            Vote::Queued { position, .. } => *position,
-            // What the first in line is told.
-            Vote::Granted | Vote::Held { .. } | Vote::Again { .. } | Vote::Stale { .. } => 0,
-            _ => return,
-        };
-        if let Some(position) = self.positions.get_mut(node) {
-            *position = Some(before);
-        }
-    }
-
-    fn fewest_before(&self) -> Option<u32> {
-        self.positions.iter().flatten().min().copied()
-    }
-
-    fn is_first(&self, quorum: usize) -> bool {
-        let first = self.positions.iter().filter(|before| **before == Some(0));
-        first.count() >= quorum
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Inner;
 use crate::clock::Moment;
 use crate::core::hearsay::Word;
+use crate::core::token::FencingToken;
 use crate::core::types::Resource;
 use crate::node::{Listening, Node};
 
@@ -21,11 +22,12 @@ pub(super) struct Hearing {
 }
 
 impl Hearing {
-    /// `told` is called each time; it must not block.
+    /// `told` is called each time, with the token of the release where one was heard
+    /// of; it must not block.
     pub(super) fn begin(
         inner: &Arc<Inner>,
         resource: &Resource,
-        told: impl Fn() + Send + Sync + 'static,
+        told: impl Fn(Option<FencingToken>) + Send + Sync + 'static,
     ) -> Self {
         let (count, quorum) = (inner.nodes.len(), inner.quorum());
         let word = Arc::new(Mutex::new(Word::of(count, quorum)));
@@ -37,7 +39,7 @@ impl Hearing {
                 let heard = word.hear(index, release);
                 drop(word);
                 if heard {
-                    told();
+                    told(release);
                 }
             };
             node.listen(resource, Arc::new(ear))

@@ -146,7 +146,7 @@ impl Lines {
         let hearing = self.lingering.take(resource);
         let hearing = hearing.unwrap_or_else(|| {
             let (weak, name) = (Arc::downgrade(inner), resource.clone());
-            Hearing::begin(inner, resource, move || {
+            Hearing::begin(inner, resource, move |_| {
                 if let Some(inner) = weak.upgrade() {
                     inner.lines.heard(&name);
                 }

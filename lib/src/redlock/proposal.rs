@@ -20,6 +20,9 @@ use crate::core::types::{CallId, OwnerId, Resource};
 use crate::node::{Ballot, BallotReader};
 use crate::observer::{AttemptOutcome, Event};
 
+/// Answers of healthy nodes come this close to one another.
+const STRAGGLING: Duration = Duration::from_millis(10);
+
 /// What one acquire request asks for, in all its attempts.
 pub(super) struct Bid {
     pub(super) inner: Arc<Inner>,
@@ -124,6 +127,18 @@ impl Flight {
         let time = inner.remaining(self.not_after);
         if tokio::time::timeout(time, decided).await.is_err() {
             step = armed.attempt.time_out(inner.clock.now());
+        }
+        if armed.proposal.turn.is_some() && matches!(step, Step::Lost(Loss::Contended { .. })) {
+            // Who must wait anyhow hears the others out: what refused needs no undo.
+            let rest = async {
+                while armed.attempt.replies().iter().any(Option::is_none) {
+                    let (node, reply) = ballot.next().await;
+                    armed.attempt.reply(node, reply, inner.clock.now());
+                }
+            };
+            let time = time.min(STRAGGLING);
+            // Those that take longer are undone like any that have not answered.
+            let _ = tokio::time::timeout(time, rest).await;
         }
         if let Some(median) = armed.attempt.median_time() {
             inner.align(median);

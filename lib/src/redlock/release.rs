@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::leaving::Stay;
 use super::proposal::patience;
 use super::settling::Settling;
 use super::{Holding, Inner, Redlock, fanout};
@@ -75,29 +76,53 @@ impl Inner {
     /// Releases in the background, on every node; for callers that are going away.
     pub(super) fn let_go(&self, held: &Holding) {
         let token = held.token.unwrap_or_else(|| self.propose(None));
+        let place = self.leaving.take(&held.resource, &held.owner);
         // The chores take their time, and tell nobody; who waits must not wait for them.
-        self.send_release(held, token, &Ballot::open());
+        self.send_release(held, token, place, &Ballot::open());
         for node in 0..self.nodes.len() {
             self.settle(node, held, token);
+            if let Some(place) = place {
+                self.leave(node, &held.resource, place);
+            }
         }
     }
 
-    /// Tells all nodes, and whoever is next here.
-    fn send_release(&self, held: &Holding, token: FencingToken, ballot: &BallotReader) -> Moment {
+    /// Tells all nodes, and whoever is next here. The place in line from which the lock was
+    /// had is left by the way.
+    fn send_release(
+        &self,
+        held: &Holding,
+        token: FencingToken,
+        place: Option<Stay>,
+        ballot: &BallotReader,
+    ) -> Moment {
         let now = self.clock.now();
         let not_after = now + self.settings.node_timeout;
         let release = release_of(held, token);
-        let pass = self.lines.may_pass(&held.resource, &release, now);
+        // From a line in strict order nothing is passed on silently: others count the releases.
+        let pass = place.is_none() && self.lines.may_pass(&held.resource, &release, now);
         let command = if pass {
             Command::PassOn {
                 resource: held.resource.clone(),
                 owner: held.owner.clone(),
                 token,
             }
+        } else if let Some(Stay { call, ticket }) = place {
+            Command::ReleaseInTurn {
+                resource: held.resource.clone(),
+                owner: held.owner.clone(),
+                token,
+                call,
+                ticket,
+            }
         } else {
             release
         };
+        let is_news = !pass && self.turns.expect(&held.resource, token);
         fanout::send(&self.nodes, &command, not_after, ballot);
+        if is_news {
+            self.turns.let_go(&held.resource);
+        }
         self.lines.let_go(&held.resource, pass);
         not_after
     }
@@ -122,17 +147,20 @@ struct Release<'a> {
     inner: &'a Arc<Inner>,
     held: Holding,
     asked: FencingToken,
+    place: Option<Stay>,
     settling: Arc<Settling>,
 }
 
 impl<'a> Release<'a> {
     fn new(inner: &'a Arc<Inner>, held: Holding) -> Self {
         let asked = held.token.unwrap_or_else(|| inner.propose(None));
-        let settling = Settling::new(inner, held.clone(), asked);
+        let place = inner.leaving.take(&held.resource, &held.owner);
+        let settling = Settling::new(inner, held.clone(), asked, place);
         Self {
             inner,
             held,
             asked,
+            place,
             settling,
         }
     }
@@ -142,7 +170,7 @@ impl<'a> Release<'a> {
         let started = inner.clock.now();
         let settling = Arc::clone(&self.settling);
         let mut ballot = Ballot::with_late(move |node, reply| settling.note(node, &reply.vote));
-        let not_after = inner.send_release(&self.held, self.asked, &ballot);
+        let not_after = inner.send_release(&self.held, self.asked, self.place, &ballot);
         let mut votes: Vec<Option<Vote>> = vec![None; inner.nodes.len()];
         let judged = tokio::time::timeout(
             inner.settings.node_timeout,

@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::leaving::Stay;
 use super::{Holding, Inner};
 use crate::core::quorum::Vote;
 use crate::core::safeguards::Safeguard;
@@ -17,6 +18,8 @@ pub(super) struct Settling {
     held: Holding,
     /// What is asked for where no grant's token is known.
     asked: FencingToken,
+    /// The place in line that is left with the release.
+    place: Option<Stay>,
     state: Mutex<State>,
 }
 
@@ -35,7 +38,12 @@ struct Answer {
 }
 
 impl Settling {
-    pub(super) fn new(inner: &Arc<Inner>, held: Holding, asked: FencingToken) -> Arc<Self> {
+    pub(super) fn new(
+        inner: &Arc<Inner>,
+        held: Holding,
+        asked: FencingToken,
+        place: Option<Stay>,
+    ) -> Arc<Self> {
         let answers = vec![None; inner.nodes.len()];
         let state = Mutex::new(State {
             ended: held.token,
@@ -45,6 +53,7 @@ impl Settling {
             inner: Arc::clone(inner),
             held,
             asked,
+            place,
             state,
         })
     }
@@ -58,6 +67,9 @@ impl Settling {
 
     /// Takes note of a node's answer, and tells whom must be told now.
     pub(super) fn note(&self, node: usize, vote: &Vote) {
+        if let (Vote::Failed(_), Some(place)) = (vote, self.place) {
+            self.inner.leave(node, &self.held.resource, place);
+        }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let over = match vote {
             Vote::Released { token } => {

@@ -173,8 +173,8 @@ impl Terms {
             durable,
             wild_clocks,
             drift: if wild_clocks { 200_000 } else { DRIFT },
-            // Where all stand in line there is none but that.
-            crowds: in_turn < 100 && Dice::new(seed, 6).one_in(2),
+            // Where all stand in line, mostly strangers do.
+            crowds: Dice::new(seed, 6).one_in(if in_turn < 100 { 2 } else { 3 }),
         }
     }
 }

@@ -54,7 +54,7 @@ pub(crate) struct Client {
     pub(crate) clock: Arc<SimClock>,
     dice: Dice,
     /// For what has to do with lines.
-    line_dice: Dice,
+    pub(crate) line_dice: Dice,
     /// For what has to do with crowds.
     pub(crate) crowd_dice: Dice,
     pub(crate) world: Arc<World>,

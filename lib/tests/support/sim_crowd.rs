@@ -1,7 +1,8 @@
 //! The simulation's crowds: tasks of one client that want one lock at once, each for a
-//! short section. Between them the lock is handed on without the nodes.
+//! short section. Between them the lock is handed on without the nodes; or all of them
+//! stand in line, each with a ticket of its own.
 //!
-//! The nodes know all of them by one owner; the history tells each by a name of its own,
+//! Where it is handed on, the nodes know all of them by one owner; the history tells each by a name of its own,
 //! so that they are judged like strangers.
 
 #![allow(
@@ -13,7 +14,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use everlock::{AcquireOptions, Error, Held};
+use everlock::{AcquireOptions, Error, Held, majority};
 use everlock_testkit::history::Hold;
 use futures_util::future::join_all;
 
@@ -47,7 +48,12 @@ impl Client {
         notes.count("crowd");
         let members = 2 + dice.below(4);
         let dies = (notes.terms.deaths && dice.one_in(6)).then(|| ms(dice.below(200)));
-        let options = self.options(asked).retries(6).fifo(false);
+        let in_turn = notes.terms.in_turn;
+        let in_turn = in_turn > 0 && self.line_dice.below(100) < in_turn;
+        if in_turn {
+            notes.count("crowd in line");
+        }
+        let options = self.options(asked).retries(6).fifo(in_turn);
         let members = (0..members).map(|_| self.member(asked, options.clone()));
         let crowd = join_all(members.collect::<Vec<_>>());
         let Some(dies) = dies else {
@@ -141,6 +147,8 @@ impl Client {
                 released: None,
             };
             notes.trace(format_args!("{told}"));
+            let quorum = majority(self.world.nodes.len());
+            notes.lines.won(asked.resource, held.token(), quorum);
             notes.history.lock().unwrap().held(told);
             tokio::time::sleep(ms(dice.below(25))).await;
             if !held.is_valid() {

@@ -142,7 +142,7 @@ impl Lines {
                     state.deadlines.retain(|(_, of), _| *of != call);
                 }
             }
-            Command::LeaveQueue { call, .. } => {
+            Command::LeaveQueue { call, .. } | Command::ReleaseInTurn { call, .. } => {
                 if let Some(asking) = state.waiters.get_mut(&request(*call)) {
                     asking.waiter.ended = asking.waiter.ended.min(moment);
                 }
@@ -161,7 +161,7 @@ impl Lines {
     ) {
         let mut state = self.0.lock().unwrap();
         state.expire(node, now);
-        if let Command::LeaveQueue { call, .. } = command {
+        if let Command::LeaveQueue { call, .. } | Command::ReleaseInTurn { call, .. } = command {
             state.out(node, request(*call));
         }
         let Some((call, turn)) = turn(command) else {

@@ -347,6 +347,9 @@ impl std::fmt::Display for Told<'_> {
             }
             | Command::Settle {
                 resource, owner, ..
+            }
+            | Command::ReleaseInTurn {
+                resource, owner, ..
             } => (resource.as_str(), owner.as_str()),
             Command::Stand {
                 resource,
@@ -381,6 +384,12 @@ impl std::fmt::Display for Told<'_> {
                 ..
             } => write!(f, " {lease:?} {call} {token} {turn:?}"),
             Command::Extend { by, .. } => write!(f, " {by:?}"),
+            Command::ReleaseInTurn {
+                token,
+                call,
+                ticket,
+                ..
+            } => write!(f, " {token} {call} {ticket}"),
             Command::Undo { call, token, .. } => write!(f, " {call} {token}"),
             Command::Release { token, .. }
             | Command::PassOn { token, .. }

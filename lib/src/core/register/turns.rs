@@ -60,18 +60,21 @@ impl Register {
                 call,
                 ticket,
             } => {
-                let first = self.queues.leave(resource, *call);
-                let possible = now.plus(self.max_lease()).as_micros();
-                if self.marker.is_some() && ticket.as_u64() <= possible {
-                    // A proposal that arrives later is refused.
-                    if *ticket > self.ticket_floor(resource, now) {
-                        self.queues.lift_floor(resource, *ticket);
-                    }
-                }
+                let first = self.leave_line(now, resource, *call, *ticket);
                 let free = !self.shelf.locks.contains_key(resource);
                 Vote::LeftQueue {
                     wakes: first && free,
                 }
+            }
+            Command::ReleaseInTurn {
+                resource,
+                owner,
+                token,
+                call,
+                ticket,
+            } => {
+                self.leave_line(now, resource, *call, *ticket);
+                self.release(now, resource, owner, *token)
             }
             Command::Queue { resource } => Vote::Queue {
                 length: self.queues.length(resource),
@@ -119,6 +122,26 @@ impl Register {
             length: 0,
         };
         Ok(self.queues.place(key, call).unwrap_or(nowhere))
+    }
+
+    /// The call stands in line no longer, and its ticket is refused from now on. Whether it
+    /// was the first.
+    fn leave_line(
+        &mut self,
+        now: WallTime,
+        key: &Resource,
+        call: CallId,
+        ticket: FencingToken,
+    ) -> bool {
+        let first = self.queues.leave(key, call);
+        let possible = now.plus(self.max_lease()).as_micros();
+        if self.marker.is_some() && ticket.as_u64() <= possible {
+            // A proposal that arrives later is refused.
+            if ticket > self.ticket_floor(key, now) {
+                self.queues.lift_floor(key, ticket);
+            }
+        }
+        first
     }
 
     fn ticket_floor(&self, key: &Resource, now: WallTime) -> FencingToken {

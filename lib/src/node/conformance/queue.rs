@@ -1,37 +1,33 @@
 //! Rules of waiting in line: who is before whom, and what outlives the line.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::{
-    Bench, LEASE, MAX_LEASE, Make, PATIENCE, SHORT_MAX_LEASE, attempt, open, owner, resource,
-};
+use super::{Bench, LEASE, MAX_LEASE, Make, SHORT_MAX_LEASE, attempt, open, owner, resource};
 use crate::core::command::{Command, Turn};
 use crate::core::queue::{MAX_QUEUE, TICKET_LIFE};
 use crate::core::quorum::Vote;
 use crate::core::token::FencingToken;
 use crate::core::types::CallId;
 
-const fn queued(position: u32, length: u32) -> Vote {
+pub(super) const fn queued(position: u32, length: u32) -> Vote {
     Vote::Queued { position, length }
 }
 
-const LEFT: Vote = Vote::LeftQueue { wakes: false };
+pub(super) const LEFT: Vote = Vote::LeftQueue { wakes: false };
 
 impl Bench {
-    fn turn(&self, ticket: u64, accepted: bool) -> Turn {
+    pub(super) fn turn(&self, ticket: u64, accepted: bool) -> Turn {
         let ticket = self.token(ticket);
         Turn { ticket, accepted }
     }
 
     /// Proposes a ticket without an attempt.
-    async fn propose(&self, call: u64, ticket: u64) -> Vote {
+    pub(super) async fn propose(&self, call: u64, ticket: u64) -> Vote {
         self.stand(call, self.turn(ticket, false)).await
     }
 
     /// Stays under a ticket that a quorum accepted.
-    async fn beat(&self, call: u64, ticket: u64) -> Vote {
+    pub(super) async fn beat(&self, call: u64, ticket: u64) -> Vote {
         self.stand(call, self.turn(ticket, true)).await
     }
 
@@ -46,12 +42,12 @@ impl Bench {
     }
 
     /// An attempt under an accepted ticket, by an owner named like the call.
-    async fn try_in_turn(&self, call: u64, ticket: u64, step: u64) -> Vote {
+    pub(super) async fn try_in_turn(&self, call: u64, ticket: u64, step: u64) -> Vote {
         self.try_as(&call.to_string(), call, self.turn(ticket, true), step)
             .await
     }
 
-    async fn try_as(&self, by: &str, call: u64, turn: Turn, step: u64) -> Vote {
+    pub(super) async fn try_as(&self, by: &str, call: u64, turn: Turn, step: u64) -> Vote {
         self.ask(Command::AcquireInTurn {
             resource: resource(),
             owner: owner(by),
@@ -63,7 +59,7 @@ impl Bench {
         .await
     }
 
-    async fn leave(&self, call: u64, ticket: u64) -> Vote {
+    pub(super) async fn leave(&self, call: u64, ticket: u64) -> Vote {
         self.ask(Command::LeaveQueue {
             resource: resource(),
             call: CallId::new(call),
@@ -72,7 +68,7 @@ impl Bench {
         .await
     }
 
-    async fn length(&self) -> u32 {
+    pub(super) async fn length(&self) -> u32 {
         let resource = resource();
         match self.ask(Command::Queue { resource }).await {
             Vote::Queue { length } => length,
@@ -342,41 +338,4 @@ pub async fn tickets_that_may_be_forgotten_are_refused_after_a_loss(make: Make<'
     assert_eq!(propose(base.as_micros() + 1).await, queued(0, 1));
     // Who was accepted by a quorum comes back to where it stood.
     assert_eq!(bench.beat(1, 10).await, queued(0, 2));
-}
-
-pub async fn leaving_is_heard_where_the_next_one_may_be_granted_the_lock(make: Make<'_>) {
-    let bench = Bench::open(make).await;
-    let heard = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&heard);
-    let listening = bench.node.listen(
-        &resource(),
-        Arc::new(move |_| {
-            counter.fetch_add(1, Ordering::SeqCst);
-        }),
-    );
-    let wait_for = async |count: usize| {
-        let reached = async {
-            while heard.load(Ordering::SeqCst) < count {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        let reached = tokio::time::timeout(PATIENCE, reached).await;
-        reached.unwrap_or_else(|_| panic!("never heard {count}"));
-    };
-    wait_for(1).await;
-    for call in 1..=4 {
-        bench.beat(call, call * 10).await;
-    }
-    assert_eq!(bench.leave(3, 30).await, LEFT, "not the first");
-    bench.acquire("fast", 9, 50).await;
-    assert_eq!(bench.leave(1, 10).await, LEFT, "somebody holds the lock");
-    bench.undo("fast", 9, 50).await;
-    assert_eq!(bench.leave(2, 20).await, Vote::LeftQueue { wakes: true });
-    // Messages come in order: had anything else been told, it would be here by now.
-    wait_for(2).await;
-    bench.acquire("fast", 9, 60).await;
-    bench.release("fast", 60).await;
-    wait_for(3).await;
-    assert_eq!(heard.load(Ordering::SeqCst), 3);
-    drop(listening);
 }

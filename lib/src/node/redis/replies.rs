@@ -48,7 +48,12 @@ fn answer(value: Value, time: Option<WallTime>, command: &Command) -> Option<Ans
             let vote = Vote::Granted;
             return Some((Reply { time, vote }, false));
         }
-        (Value::Int(1), Command::Release { token, .. } | Command::PassOn { token, .. }) => {
+        (
+            Value::Int(1),
+            Command::Release { token, .. }
+            | Command::PassOn { token, .. }
+            | Command::ReleaseInTurn { token, .. },
+        ) => {
             let vote = Vote::Released {
                 token: Some(*token),
             };

@@ -61,6 +61,7 @@ scripts! {
     RELEASES = "look.lua" "fences.lua" "releases.lua";
     EXTEND = "gate.lua" "fences.lua" "extend.lua";
     TURN = "gate.lua" "fences.lua" "stand.lua" "acquires.lua" "releases.lua";
+    RELEASE_IN_TURN = "look.lua" "fences.lua" "leave_along.lua" "releases.lua";
     LEAVE_QUEUE = "leave_queue.lua";
     QUEUE = "queue.lua";
     PING = "gate.lua" "ping.lua";
@@ -155,6 +156,23 @@ pub(super) fn call(commands: &[&Command], run_id: &str) -> Cmd {
             cmd.arg(call.to_string())
                 .arg(digits(*ticket))
                 .arg(fence_expiry(*ticket));
+            cmd
+        }
+        Command::ReleaseInTurn {
+            resource,
+            owner,
+            token,
+            call,
+            ticket,
+        } => {
+            let mut cmd = evalsha(&RELEASE_IN_TURN, 6);
+            cmd.arg(resource.as_str());
+            cmd.write_arg_fmt(resource.fence_key());
+            cmd.arg(MARKER_KEY);
+            line(&mut cmd, resource);
+            release(&mut cmd, "", owner, *token);
+            cmd.write_arg_fmt(call);
+            cmd.arg(digits(*ticket)).arg(fence_expiry(*ticket));
             cmd
         }
         Command::Queue { resource } => {
