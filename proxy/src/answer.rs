@@ -4,11 +4,11 @@ use everlock::clock::Moment;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderValue};
-use hyper::{Response, StatusCode};
+use hyper::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
 
 /// What a handler answers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
@@ -24,6 +24,8 @@ pub(crate) struct Answer {
     pub(crate) attempts: Option<u32>,
     /// The moment from which the validity in the body counts, or one before it.
     pub(crate) valid_from: Option<Moment>,
+    /// What a page for people may do in its browser; an answer without one is JSON.
+    pub(crate) page_policy: Option<HeaderValue>,
 }
 
 impl Answer {
@@ -39,6 +41,7 @@ impl Answer {
             close: false,
             attempts: None,
             valid_from: None,
+            page_policy: None,
         }
     }
 
@@ -62,6 +65,9 @@ impl Answer {
         // Who holds a lock is nobody's business a moment later.
         let no_store = HeaderValue::from_static("no-store");
         headers.insert(header::CACHE_CONTROL, no_store);
+        if let Some(policy) = self.page_policy {
+            as_page(headers, policy);
+        }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
@@ -73,5 +79,19 @@ impl Answer {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
         response
+    }
+}
+
+/// The headers of a page. Another version's would be out of date, so who keeps it asks again.
+fn as_page(headers: &mut HeaderMap, policy: HeaderValue) {
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    let fixed = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
     }
 }

@@ -1,5 +1,6 @@
 //! The document of the HTTP API, OpenAPI 3.1: served at `/openapi.json`,
-//! printed by `everlock openapi`, committed as `docs/openapi.json`.
+//! printed by `everlock openapi`, committed as `docs/openapi.json`; and at
+//! `/docs` as a page for people, which is written from it.
 //!
 //! Schemas come from the types on the wire, fields of requests from what their
 //! readers enforce, statuses of problems from the table of problems. What a new
@@ -7,7 +8,9 @@
 //! map of routes. The document is of the API, not of a deployment: it is the
 //! same everywhere, and says where a deployment may take less.
 
+mod examples;
 mod operations;
+mod page;
 mod problems;
 
 use std::collections::BTreeMap;
@@ -22,6 +25,8 @@ use self::operations::{OPERATIONS, Operation};
 use crate::answer::Answer;
 use crate::api::Shape;
 
+pub(crate) use self::page::answer as page;
+
 const ABOUT: &str = "\
 Distributed locks over a quorum of independent Redis nodes, with a fencing token on every grant. All \
 times are integer milliseconds; an integral float such as 5000.0 is the integer. An optional field \
@@ -29,6 +34,8 @@ that is null counts as not given, fields that are not listed are ignored, and a 
 refused. A path that is not listed is answered 404, a method that is not 405 with Allow, both with \
 the schema Problem or, on a lock route, that route's own. Every answer has an x-request-id: the \
 request's, if it is at most 128 visible ASCII characters, else a new one.";
+
+const JSON: &str = "application/json";
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
 
@@ -123,8 +130,11 @@ fn written(operation: &Operation, schemas: &mut Schemas) -> Value {
         let schema = schemas.shape(shape);
         written["requestBody"] = json!({
             "required": true,
-            "content": { "application/json": { "schema": schema } },
+            "content": { JSON: { "schema": schema } },
         });
+        if let Some(example) = examples::request(operation.id) {
+            written["requestBody"]["content"][JSON]["example"] = example;
+        }
     }
     written["security"] = if operation.takes_key {
         // A deployment without authentication takes requests without a key, too.
@@ -141,6 +151,9 @@ struct Response {
     abouts: Vec<&'static str>,
     schemas: Vec<Value>,
     headers: BTreeMap<&'static str, Value>,
+    /// What kind of text the body is, if it isn't JSON.
+    kind: Option<&'static str>,
+    example: Option<Value>,
 }
 
 /// All answers by status. One status may have several reasons, and bodies.
@@ -149,6 +162,8 @@ fn responses(operation: &Operation, schemas: &mut Schemas) -> Value {
     for reply in operation.replies {
         let response = by_status.entry(reply.status.to_string()).or_default();
         response.abouts.push(reply.about);
+        response.kind = reply.kind;
+        response.example = examples::reply(operation.id, &reply.status.to_string());
         for body in reply.bodies {
             let schema = body(schemas);
             response.schemas.push(schema);
@@ -194,7 +209,11 @@ impl Response {
             // Not oneOf: what says more than a problem says that, too.
             several => json!({ "anyOf": several }),
         };
-        written["content"] = json!({ "application/json": { "schema": schema } });
+        let kind = self.kind.unwrap_or(JSON);
+        written["content"] = json!({ kind: { "schema": schema } });
+        if let Some(example) = self.example {
+            written["content"][kind]["example"] = example;
+        }
         written
     }
 }

@@ -20,10 +20,12 @@ pub(crate) enum Route {
     Readyz,
     /// The document of this API.
     OpenApi,
+    /// The same for people.
+    Docs,
 }
 
 /// All paths there are.
-pub(crate) const ROUTES: [(&str, Route); 8] = [
+pub(crate) const ROUTES: [(&str, Route); 9] = [
     ("/lock/acquire", Route::Lock(Verb::Acquire)),
     ("/lock/extend", Route::Lock(Verb::Extend)),
     ("/lock/release", Route::Lock(Verb::Release)),
@@ -32,6 +34,7 @@ pub(crate) const ROUTES: [(&str, Route); 8] = [
     ("/healthz", Route::Healthz),
     ("/readyz", Route::Readyz),
     ("/openapi.json", Route::OpenApi),
+    ("/docs", Route::Docs),
 ];
 
 /// The route of a path; paths are taken literally, and a trailing slash is another path.
@@ -51,7 +54,12 @@ impl Route {
     pub(crate) const fn verb(self) -> Option<Verb> {
         match self {
             Self::Lock(verb) => Some(verb),
-            Self::ApiKey | Self::Usage | Self::Healthz | Self::Readyz | Self::OpenApi => None,
+            Self::ApiKey
+            | Self::Usage
+            | Self::Healthz
+            | Self::Readyz
+            | Self::OpenApi
+            | Self::Docs => None,
         }
     }
 
@@ -60,7 +68,7 @@ impl Route {
         match self {
             Self::Lock(_) => "POST",
             Self::ApiKey => "POST, DELETE",
-            Self::Usage | Self::Healthz | Self::Readyz | Self::OpenApi => "GET, HEAD",
+            Self::Usage | Self::Healthz | Self::Readyz | Self::OpenApi | Self::Docs => "GET, HEAD",
         }
     }
 

@@ -111,6 +111,11 @@ impl Gate {
         guarded.is_none_or(|guarded| guarded.revocations.is_fresh())
     }
 
+    /// Whether requests have to show an API key.
+    pub(crate) const fn demands_keys(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Whether API keys are made from licences here.
     pub(crate) fn has_licences(&self) -> bool {
         let guarded = self.0.as_ref();

@@ -87,6 +87,7 @@ async fn respond(
             handlers::usage::handle(app, &caller).await
         }
         Route::OpenApi => Ok(openapi::answer()),
+        Route::Docs => Ok(openapi::page(app.gate.demands_keys())),
         Route::Lock(verb) => lock(app, parts, body, verb, attempts).await,
     }
 }

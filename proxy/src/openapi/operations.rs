@@ -37,6 +37,8 @@ pub(super) struct Reply {
     pub(super) bodies: &'static [Body],
     /// Whether a body of it may say how long a lock is valid.
     pub(super) gives_validity: bool,
+    /// What kind of text the body is, if it isn't JSON.
+    pub(super) kind: Option<&'static str>,
 }
 
 impl Reply {
@@ -47,7 +49,13 @@ impl Reply {
             about,
             bodies,
             gives_validity: false,
+            kind: None,
         }
+    }
+
+    const fn html(mut self) -> Self {
+        self.kind = Some("text/html");
+        self
     }
 
     const fn with_validity(mut self) -> Self {
@@ -309,6 +317,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
             "The document.",
             &[|_| json!({ "type": "object" })],
         )],
+        problems: NO_BODY_PROBLEMS,
+        takes_key: false,
+    },
+    Operation {
+        route: Route::Docs,
+        method: "get",
+        id: "docs",
+        summary: "This document for people",
+        about: "A page that asks no other host.",
+        request: None,
+        replies: &[Reply::plain(200, "The page.", &[|_| json!({ "type": "string" })]).html()],
         problems: NO_BODY_PROBLEMS,
         takes_key: false,
     },

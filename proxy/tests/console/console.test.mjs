@@ -45,7 +45,7 @@ after(async () => {
 const serve = () => proxy([...nodes.flags, '--admin-listen', `127.0.0.1:${adminPort}`, '--allow-force-release']);
 
 /** An open console, and what it did wrong. */
-async function open({ url = served.admin, scheme = 'dark', viewport = DESKTOP } = {}) {
+async function open({ url = served.admin, path = '/', scheme = 'dark', viewport = DESKTOP } = {}) {
   const context = await browser.newContext({ colorScheme: scheme, viewport, serviceWorkers: 'block' });
   const page = await context.newPage();
   page.setDefaultTimeout(SOON);
@@ -53,7 +53,7 @@ async function open({ url = served.admin, scheme = 'dark', viewport = DESKTOP } 
   page.on('console', (message) => { if (['error', 'warning'].includes(message.type())) wrong.push(message.text()); });
   page.on('pageerror', (error) => wrong.push(String(error)));
   page.on('request', (request) => { if (!request.url().startsWith(`${url}/`)) wrong.push(`asked ${request.url()}`); });
-  await page.goto(`${url}/`);
+  await page.goto(`${url}${path}`);
   return { page, wrong, close: () => context.close() };
 }
 
@@ -170,6 +170,35 @@ for (const [scheme, viewport, name] of [
       reached.add(await page.evaluate(() => document.activeElement.id || document.activeElement.tagName));
     }
     for (const id of ['inspect-key', 'inspect-identity', 'SUMMARY', 'BUTTON']) assert.ok(reached.has(id), `${id} of ${[...reached]}`);
+    assert.deepEqual(wrong, []);
+    await close();
+  });
+}
+
+for (const [scheme, viewport, name] of [
+  ['dark', DESKTOP, 'docs-dark'], ['light', DESKTOP, 'docs-light'], ['light', PHONE, 'docs-phone'],
+]) {
+  test(`the page about the API can be used by everybody, and asks nobody: ${name}`, { timeout: 3 * SOON }, async () => {
+    const { page, wrong, close } = await open({ url: served.api, path: '/docs', scheme, viewport });
+    assert.match(await text(page, '#acquire h2'), /POST\s*\/lock\/acquire/);
+    // The example names this proxy, and is copied by keyboard.
+    assert.match(await text(page, '#acquire-curl'), new RegExp(`^curl ${served.api}/lock/acquire`));
+    await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
+    await page.focus('[data-copies=acquire-curl]');
+    await page.keyboard.press('Enter');
+    await seen(page, 'it is copied', () => document.querySelector('#said').textContent === 'Copied');
+    const copied = await page.evaluate(() => navigator.clipboard.readText());
+    assert.equal(copied, await text(page, '#acquire-curl'));
+    assert.deepEqual(await violations(page), []);
+    const [wide, shown] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+    assert.ok(wide <= shown, `${wide} px of page on ${shown} px of screen`);
+    await shoot(page, name);
+    // From the top, the first step leads past the list of operations.
+    await page.goto(`${served.api}/docs`);
+    await page.keyboard.press('Tab');
+    assert.equal(await page.evaluate(() => document.activeElement.className), 'skip');
+    await page.keyboard.press('Enter');
+    await seen(page, 'the content has the focus', () => document.activeElement.id === 'main');
     assert.deepEqual(wrong, []);
     await close();
   });

@@ -6,7 +6,7 @@ use std::process::Command;
 use everlock_testkit::RedisCluster;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, BINARY, Client, Local, Proxy};
+use crate::support::{Answer, BINARY, Client, Local, Proxy, SOON};
 
 const LOCK_ROUTES: [&str; 3] = ["acquire", "extend", "release"];
 
@@ -237,4 +237,87 @@ async fn the_defaults_of_the_document_are_those_that_are_taken() {
         }
     }
     assert_eq!(compared, 5, "{taken}");
+}
+
+#[tokio::test]
+async fn the_page_for_people_is_served_with_a_policy_that_lets_it_run_itself_alone() {
+    let proxy = Local::start(&[]).await;
+    let client = proxy.client();
+    let page = client.get("/docs").await;
+    assert_eq!(page.status, 200);
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    assert_eq!(page.header("cache-control"), Some("no-cache"));
+    assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"));
+    for never in ["unsafe", "'self'", "http", "*"] {
+        assert!(!policy.contains(never), "{policy}");
+    }
+    let head = client.send("HEAD", "/docs", &[], "").await;
+    assert_eq!((head.status, head.text.as_str()), (200, ""));
+    assert_eq!(
+        head.header("content-length"),
+        Some(&*page.text.len().to_string())
+    );
+    let refused = client.post("/docs", "{}").await;
+    assert_eq!(
+        (refused.status, refused.header("allow")),
+        (405, Some("GET, HEAD"))
+    );
+    assert_eq!(refused.header("content-type"), Some("application/json"));
+    assert_eq!(client.get("/docs/").await.status, 404);
+    // What anybody may ask for at any time is bounded.
+    assert!(page.text.len() < 150_000, "{} bytes", page.text.len());
+}
+
+#[tokio::test]
+async fn with_api_keys_the_page_needs_none_and_shows_where_they_go() {
+    let secrets = "0123456789abcdef0123456789abcdef";
+    let args = [
+        "serve",
+        "--dev",
+        "--listen",
+        "127.0.0.1:0",
+        "--auth",
+        "keys",
+    ];
+    let proxy = Proxy::spawn(&args, &[("EVERLOCK_API_KEY_SECRETS", secrets)]).await;
+    let page = proxy.client().get("/docs").await;
+    assert_eq!(page.status, 200);
+    assert!(
+        page.text
+            .contains("Authorization: Bearer $EVERLOCK_API_KEY")
+    );
+}
+
+#[tokio::test]
+async fn every_line_for_a_shell_on_the_page_works_as_it_stands() {
+    let proxy = Local::start(&[]).await;
+    let client = proxy.client();
+    let page = client.get("/docs").await.text;
+    let mut answered = Vec::new();
+    for part in page.split("-curl\">").skip(1) {
+        let line = part.split("</code>").next().unwrap();
+        let line = line
+            .replace("<span class=\"base\">", "")
+            .replace("</span>", "");
+        let line = line.replace("&quot;", "\"").replace("&amp;", "&");
+        assert!(!line.contains('<') && !line.contains("&lt;"), "{line}");
+        let line = line.replace("127.0.0.1:8080", &client.addr().to_string());
+        let line = format!("{line} --silent --output /dev/null --write-out '%{{http_code}}'");
+        let ran = tokio::process::Command::new("sh")
+            .args(["-c", &line])
+            .output();
+        let ran = tokio::time::timeout(SOON, ran).await.unwrap().unwrap();
+        assert!(ran.status.success(), "{line}: {ran:?}");
+        answered.push(String::from_utf8(ran.stdout).unwrap());
+    }
+    // There are no licences here, so making and deleting a key is nothing that there is.
+    let expected = [
+        "200", "200", "200", "404", "404", "200", "200", "200", "200", "200",
+    ];
+    assert_eq!(answered, expected);
 }

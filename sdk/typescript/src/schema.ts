@@ -25,6 +25,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/docs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * This document for people
+         * @description A page that asks no other host.
+         */
+        get: operations["docs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/healthz": {
         parameters: {
             query?: never;
@@ -444,6 +464,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "licenceKey": "your-licence-key"
+                 *     }
+                 */
                 "application/json": components["schemas"]["CreateKeyRequest"];
             };
         };
@@ -456,6 +481,11 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "apiKey": "everlock_…"
+                     *     }
+                     */
                     "application/json": components["schemas"]["ApiKeyAnswer"];
                 };
             };
@@ -571,6 +601,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "apiKey": "everlock_…",
+                 *       "licenceKey": "your-licence-key"
+                 *     }
+                 */
                 "application/json": components["schemas"]["DeleteKeyRequest"];
             };
         };
@@ -700,6 +736,50 @@ export interface operations {
             };
         };
     };
+    docs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The page. */
+            200: {
+                headers: {
+                    /** @description The request's id, as it stands in the proxy's log. */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                };
+            };
+            /** @description The request can't be understood, or a value is out of bounds: the message names the field and its bound. */
+            400: {
+                headers: {
+                    /** @description The request's id, as it stands in the proxy's log. */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The header is too large. */
+            431: {
+                headers: {
+                    /** @description The request's id, as it stands in the proxy's log. */
+                    "x-request-id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     healthz: {
         parameters: {
             query?: never;
@@ -717,6 +797,11 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "status": "ok"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Health"];
                 };
             };
@@ -753,6 +838,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "key": "orders:42",
+                 *       "lease": 30000,
+                 *       "uuid": "0192f0c1-7a52-7cc4-9d0e-3f5a2b1c4d5e"
+                 *     }
+                 */
                 "application/json": components["schemas"]["AcquireRequest"];
             };
         };
@@ -767,6 +859,24 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "acquired": true,
+                     *       "config": {
+                     *         "fifo": false,
+                     *         "key": "orders:42",
+                     *         "lease": 30000,
+                     *         "retryAttempts": 10,
+                     *         "retryDelay": 500,
+                     *         "retryJitter": 0,
+                     *         "uuid": "0192f0c1-7a52-7cc4-9d0e-3f5a2b1c4d5e"
+                     *       },
+                     *       "fencingToken": 1795304121971545,
+                     *       "lockAcquisitionAttempts": 1,
+                     *       "message": null,
+                     *       "validity": 29694
+                     *     }
+                     */
                     "application/json": components["schemas"]["Acquired"] | components["schemas"]["NotAcquired"] | components["schemas"]["AcquireProblem"];
                 };
             };
@@ -824,6 +934,23 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "acquired": false,
+                     *       "config": {
+                     *         "fifo": false,
+                     *         "key": "orders:42",
+                     *         "lease": 30000,
+                     *         "retryAttempts": 10,
+                     *         "retryDelay": 500,
+                     *         "retryJitter": 0,
+                     *         "uuid": "0192f0c1-7a52-7cc4-9d0e-3f5a2b1c4d5e"
+                     *       },
+                     *       "lockAcquisitionAttempts": 11,
+                     *       "message": "the lock is held",
+                     *       "retryAfter": 11342
+                     *     }
+                     */
                     "application/json": components["schemas"]["NotAcquired"];
                 };
             };
@@ -908,6 +1035,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "extendBy": 30000,
+                 *       "key": "orders:42",
+                 *       "uuid": "0192f0c1-7a52-7cc4-9d0e-3f5a2b1c4d5e"
+                 *     }
+                 */
                 "application/json": components["schemas"]["ExtendRequest"];
             };
         };
@@ -922,6 +1056,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "extended": true,
+                     *       "message": null,
+                     *       "validity": 55107
+                     *     }
+                     */
                     "application/json": components["schemas"]["Extended"] | components["schemas"]["NotExtended"];
                 };
             };
@@ -1074,6 +1215,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "key": "orders:42",
+                 *       "uuid": "0192f0c1-7a52-7cc4-9d0e-3f5a2b1c4d5e"
+                 *     }
+                 */
                 "application/json": components["schemas"]["ReleaseRequest"];
             };
         };
@@ -1086,6 +1233,12 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "message": null,
+                     *       "released": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["Released"] | components["schemas"]["NotReleased"];
                 };
             };
@@ -1290,6 +1443,29 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "nodes": [
+                     *         {
+                     *           "node": "10.0.0.1:6379",
+                     *           "state": "up"
+                     *         },
+                     *         {
+                     *           "node": "10.0.0.2:6379",
+                     *           "state": "up"
+                     *         },
+                     *         {
+                     *           "node": "10.0.0.3:6379",
+                     *           "state": "guarded",
+                     *           "votesIn": 271345,
+                     *           "why": "the server was restarted"
+                     *         }
+                     *       ],
+                     *       "quorum": 2,
+                     *       "ready": true,
+                     *       "status": "ready"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Readiness"];
                 };
             };
@@ -1347,6 +1523,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "allowance": 1000,
+                     *       "attempts": 5,
+                     *       "identity": "acme",
+                     *       "period": "2026-11",
+                     *       "remaining": 995
+                     *     }
+                     */
                     "application/json": components["schemas"]["UsageAnswer"];
                 };
             };
