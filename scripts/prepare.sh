@@ -18,6 +18,7 @@ prepare() {
                 cc) packages+=(gcc libc6-dev) ;;
                 node) packages+=(nodejs) ;;
                 promtool) packages+=(prometheus) ;;
+                musl-gcc) packages+=(musl-tools) ;;
                 *) packages+=("$tool") ;;
             esac
         done
