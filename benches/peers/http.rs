@@ -42,7 +42,9 @@ pub(crate) fn run(plan: Plan) -> Vec<Table> {
     vec![Table {
         title: "Through HTTP",
         about: "Acquire and release over keep-alive connections, each for a key of its own, \
-                over the same five nodes. *everlock serve* logs every request, to nowhere. \
+                over the same five nodes. *everlock serve* logs every request, to nowhere; \
+                with *keys and metrics* it also demands an API key, and its metrics are \
+                asked for each second. \
                 *rslock behind hyper* and *hyper alone*, which answers without asking anybody, \
                 are servers of a screenful. etcd's lock service is asked through its JSON \
                 gateway: one member on a disk in memory, a lease for each connection.",
@@ -77,10 +79,11 @@ async fn load(server: &Server, connections: usize, time: Duration) -> Histogram<
     let until = Instant::now() + time;
     let mut running = JoinSet::new();
     for number in 0..connections {
-        let (addr, dialect) = (server.addr, server.dialect);
+        let (addr, dialect, key) = (server.addr, server.dialect, server.key.clone());
         running.spawn(async move {
             let mut waits = Histogram::<u64>::new(3).expect("three digits are possible");
-            let mut connection = Connection::open(addr).await;
+            let connection = Connection::open(addr).await;
+            let mut connection = connection.with_key(key.as_deref());
             let mut talk = Talk::begin(dialect, number, &mut connection).await;
             while Instant::now() < until {
                 let asked = Instant::now();

@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 const SERVER: &str = "EVERLOCK_BENCH_SERVER";
@@ -31,6 +32,8 @@ pub(crate) struct Server {
     pub(crate) name: &'static str,
     pub(crate) dialect: Dialect,
     pub(crate) addr: SocketAddr,
+    /// The API key that it demands.
+    pub(crate) key: Option<String>,
     process: Child,
     data: Option<std::path::PathBuf>,
 }
@@ -51,6 +54,7 @@ impl Server {
         let mut all = vec![
             Self::everlock("everlock serve", &[], nodes).await,
             Self::everlock("everlock serve, one thread", &["--threads", "1"], nodes).await,
+            Self::everlock_with_all(nodes).await,
             Self::own("rslock behind hyper", "rslock", &nodes.urls()).await,
             Self::own("hyper alone", "bare", &[]).await,
         ];
@@ -65,9 +69,57 @@ impl Server {
         self.process.id()
     }
 
-    async fn everlock(name: &'static str, options: &[&str], nodes: &RedisCluster) -> Self {
+    /// With API keys demanded, and metrics that are asked for each second.
+    async fn everlock_with_all(nodes: &RedisCluster) -> Self {
+        const SECRETS: &str = "EVERLOCK_API_KEY_SECRETS";
+        let secret = "0123456789abcdef".repeat(4);
+        let admin = free_addr().await;
+        let mut command = Command::new(proxy_program());
+        let issued = command
+            .args(["keys", "issue", "--identity", "bench"])
+            .env(SECRETS, &secret)
+            .output()
+            .expect("the proxy's program can be started");
+        let key = String::from_utf8_lossy(&issued.stdout).trim().to_owned();
+        let name = "everlock serve, keys and metrics";
+        let options = ["--auth", "keys", "--admin-listen", &admin.to_string()];
+        let mut server = Self::everlock_in(name, &options, nodes, |command| {
+            command.env(SECRETS, &secret);
+        })
+        .await;
+        server.key = Some(key);
+        tokio::spawn(async move {
+            let get = b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
+            // Until the server is gone.
+            while let Ok(mut stream) = TcpStream::connect(admin).await {
+                let mut answer = Vec::new();
+                let asked = stream.write_all(get).await;
+                if asked.is_ok() && stream.read_to_end(&mut answer).await.is_ok() {
+                    assert!(answer.starts_with(b"HTTP/1.1 200"), "metrics are there");
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        server
+    }
+
+    pub(crate) async fn everlock(
+        name: &'static str,
+        options: &[&str],
+        nodes: &RedisCluster,
+    ) -> Self {
+        Self::everlock_in(name, options, nodes, |_| ()).await
+    }
+
+    async fn everlock_in(
+        name: &'static str,
+        options: &[&str],
+        nodes: &RedisCluster,
+        surroundings: impl FnOnce(&mut Command),
+    ) -> Self {
         let addr = free_addr().await;
         let mut command = Command::new(proxy_program());
+        surroundings(&mut command);
         command
             .args(["serve", "--listen", &addr.to_string()])
             .args(options);
@@ -120,6 +172,7 @@ impl Server {
             name,
             dialect,
             addr,
+            key: None,
             process: command.spawn().expect("a server can be started"),
             data: None,
         };

@@ -4,20 +4,26 @@
 //! clock since boot, which all processes share, and the history is judged before
 //! it is counted.
 
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
 use everlock::Redlock;
 use everlock::clock::{Clock as _, SystemClock};
-use everlock_benches::{Locker, Way, nothing_left, runtime};
+use everlock_benches::{Connection, Locker, Way, nothing_left, runtime};
 use everlock_testkit::RedisCluster;
 use hdrhistogram::Histogram;
+use serde_json::json;
 use tokio::process::Command;
 
 use crate::Plan;
+use crate::http_peers::Server;
 use crate::table::{Figures, Row, Table, count};
 
 const WORKER: &str = "EVERLOCK_BENCH_WORKER";
+/// The lock, as clients of a proxy call it, and its name on the nodes.
+const KEY: &str = "bench:two";
+const RESOURCE: &str = "Evermind:anonymous:bench:two";
 const HOLD: Duration = Duration::from_millis(5);
 /// Clients that listen wake long before; those that poll wait for this.
 const LONG_DELAY: Duration = Duration::from_millis(500);
@@ -39,11 +45,20 @@ pub(crate) fn run(plan: Plan) -> Vec<Table> {
     let rows = runtime.block_on(async {
         // Opens the nodes for the workers.
         Locker::everlock(&nodes).await;
+        let one = Server::everlock("everlock serve", &[], &nodes).await;
+        let other = Server::everlock("everlock serve", &[], &nodes).await;
+        let proxies = [one.addr, other.addr];
         let loads = [
-            ("everlock", "everlock", LONG_DELAY),
-            ("everlock, with_lock", "sections", LONG_DELAY),
-            ("everlock, FIFO", "fifo", LONG_DELAY),
-            ("rslock, tuned", "rslock", SHORT_DELAY),
+            ("everlock", ["everlock"; 2], LONG_DELAY),
+            ("everlock, with_lock", ["sections"; 2], LONG_DELAY),
+            ("everlock, FIFO", ["fifo"; 2], LONG_DELAY),
+            ("everlock, two proxies", ["proxy"; 2], LONG_DELAY),
+            (
+                "everlock, library and proxy",
+                ["everlock", "proxy"],
+                LONG_DELAY,
+            ),
+            ("rslock, tuned", ["rslock"; 2], SHORT_DELAY),
         ];
         let mut rows = Vec::new();
         for tasks in [1, 8] {
@@ -51,8 +66,16 @@ pub(crate) fn run(plan: Plan) -> Vec<Table> {
             let row = |(name, ..): &(&str, _, _)| Row::of(&load, *name);
             let mut of_load: Vec<_> = loads.iter().map(row).collect();
             for _ in 0..plan.rounds {
-                for ((_, kind, delay), row) in loads.iter().zip(&mut of_load) {
-                    row.add(measure(&nodes, kind, tasks, *delay, plan.time * 2).await);
+                for ((_, kinds, delay), row) in loads.iter().zip(&mut of_load) {
+                    let orders = [0, 1].map(|number| Order {
+                        nodes: nodes.urls(),
+                        kind: kinds[number].to_owned(),
+                        proxy: proxies[number],
+                        tasks,
+                        delay: *delay,
+                        time: plan.time * 2,
+                    });
+                    row.add(measure(orders).await);
                     nothing_left(&nodes).await;
                 }
             }
@@ -64,34 +87,61 @@ pub(crate) fn run(plan: Plan) -> Vec<Table> {
         title: "One key, two processes",
         about: "Two processes want one key and hold it for 5 ms each time. A hand-over is the \
                 time from a release until another task has the lock. everlock's retry delay is \
-                500 ms, which wake-ups make of no account; rslock's is 5 ms.",
+                500 ms, which wake-ups make of no account; rslock's is 5 ms. With *two proxies* \
+                each process asks a proxy of its own, with *library and proxy* one does.",
         rows,
     }]
 }
 
-async fn measure(
-    nodes: &RedisCluster,
-    kind: &str,
+/// What a worker is to do.
+struct Order {
+    nodes: Vec<String>,
+    /// A client, by name.
+    kind: String,
+    /// Which of the proxies it talks to, if it is a client of one.
+    proxy: SocketAddr,
     tasks: usize,
     delay: Duration,
     time: Duration,
-) -> Figures {
-    let urls = nodes.urls().join(",");
-    let order = format!(
-        "{urls};{kind};{tasks};{};{}",
-        delay.as_millis(),
-        time.as_millis()
-    );
+}
+
+impl Order {
+    fn to_text(&self) -> String {
+        let (nodes, delay, time) = (&self.nodes, self.delay.as_millis(), self.time.as_millis());
+        let Self {
+            kind, proxy, tasks, ..
+        } = self;
+        format!("{};{kind};{proxy};{tasks};{delay};{time}", nodes.join(","))
+    }
+
+    fn of(text: &str) -> Self {
+        let parts: Vec<_> = text.split(';').collect();
+        let [nodes, kind, proxy, tasks, delay, time] = parts[..] else {
+            panic!("not an order: {text}")
+        };
+        let millis = |text: &str| Duration::from_millis(text.parse().expect("a number"));
+        Self {
+            nodes: nodes.split(',').map(str::to_owned).collect(),
+            kind: kind.to_owned(),
+            proxy: proxy.parse().expect("an address"),
+            tasks: tasks.parse().expect("some tasks"),
+            delay: millis(delay),
+            time: millis(time),
+        }
+    }
+}
+
+async fn measure(orders: [Order; 2]) -> Figures {
     let program = std::env::current_exe().expect("this program has a path");
-    let spawn = |_| {
+    let spawn = |order: Order| {
         let mut worker = Command::new(&program);
-        worker.env(WORKER, &order).stdout(Stdio::piped());
+        worker.env(WORKER, order.to_text()).stdout(Stdio::piped());
         worker
             .kill_on_drop(true)
             .spawn()
             .expect("this program can be started")
     };
-    let workers: Vec<_> = (0..2).map(spawn).collect();
+    let workers = orders.map(spawn);
     let mut sections = Vec::new();
     for (process, worker) in workers.into_iter().enumerate() {
         let output = worker.wait_with_output().await;
@@ -167,58 +217,95 @@ pub(crate) fn work_if_asked() -> bool {
     let Ok(order) = std::env::var(WORKER) else {
         return false;
     };
-    let parts: Vec<_> = order.split(';').collect();
-    let [urls, kind, tasks, delay, time] = parts[..] else {
-        panic!("not an order: {order}")
-    };
-    let urls: Vec<_> = urls.split(',').map(str::to_owned).collect();
-    let number = |text: &str| text.parse().expect("a number");
-    let (delay, time) = (number(delay), number(time));
-    let tasks = usize::try_from(number(tasks)).expect("some tasks");
-    let (delay, time) = (Duration::from_millis(delay), Duration::from_millis(time));
-    runtime(1).block_on(work(urls, kind, tasks, delay, time));
+    runtime(1).block_on(work(Order::of(&order)));
     true
 }
 
-async fn work(urls: Vec<String>, kind: &str, tasks: usize, delay: Duration, time: Duration) {
-    let locker = if kind == "rslock" {
-        let mut manager = rslock::LockManager::new(urls);
-        manager.set_retry(1_000_000, delay);
-        Locker::Rslock {
-            manager,
-            name: "rslock",
-        }
-    } else {
-        let redlock = Redlock::builder().node_urls(urls).connect().await;
-        Locker::Everlock {
-            redlock: redlock.expect("the nodes are open"),
-            way: match kind {
-                "fifo" => Way::InTurn,
-                "sections" => Way::Sections,
-                _ => Way::Grants,
-            },
-        }
-    };
-    let until = now() + u64::try_from(time.as_micros()).expect("a short time");
-    let mut running = tokio::task::JoinSet::new();
-    for _ in 0..tasks {
-        let locker = locker.clone();
-        running.spawn(async move {
-            let mut lines = Vec::new();
-            while now() < until {
-                let asked = now();
-                let (mut held, mut token) = ((0, 0), 0);
-                let section = async |under: Option<u64>| {
-                    token = under.unwrap_or_default();
-                    held.0 = now();
-                    tokio::time::sleep(HOLD).await;
-                    held.1 = now();
-                };
-                locker.cycle("bench:two", delay, section).await;
-                lines.push(format!("{asked} {} {} {token}", held.0, held.1));
+/// Who takes the lock.
+#[derive(Clone)]
+enum Client {
+    Own(Locker),
+    /// Through a proxy there.
+    Proxy(SocketAddr),
+}
+
+impl Client {
+    async fn of(order: &Order) -> Self {
+        let urls = order.nodes.clone();
+        let way = match order.kind.as_str() {
+            "proxy" => return Self::Proxy(order.proxy),
+            "rslock" => {
+                let mut manager = rslock::LockManager::new(urls);
+                manager.set_retry(1_000_000, order.delay);
+                let name = "rslock";
+                return Self::Own(Locker::Rslock { manager, name });
             }
-            lines
-        });
+            "fifo" => Way::InTurn,
+            "sections" => Way::Sections,
+            _ => Way::Grants,
+        };
+        let redlock = Redlock::builder().node_urls(urls).connect().await;
+        let redlock = redlock.expect("the nodes are open");
+        Self::Own(Locker::Everlock { redlock, way })
+    }
+
+    /// Runs sections until then. What was done, a line each.
+    async fn work(self, delay: Duration, until: u64) -> Vec<String> {
+        let mut connection = match &self {
+            Self::Own(_) => None,
+            Self::Proxy(addr) => Some(Connection::open(*addr).await),
+        };
+        let mut lines = Vec::new();
+        while now() < until {
+            let asked = now();
+            let (mut held, mut token) = ((0, 0), 0);
+            let section = async |under: Option<u64>| {
+                token = under.unwrap_or_default();
+                held.0 = now();
+                tokio::time::sleep(HOLD).await;
+                held.1 = now();
+            };
+            match (&self, &mut connection) {
+                (Self::Own(locker), _) => {
+                    locker.cycle(RESOURCE, delay, section).await;
+                }
+                (Self::Proxy(_), Some(connection)) => through(connection, delay, section).await,
+                (Self::Proxy(_), None) => {}
+            }
+            lines.push(format!("{asked} {} {} {token}", held.0, held.1));
+        }
+        lines
+    }
+}
+
+/// A section under the same lock through a proxy.
+async fn through(
+    connection: &mut Connection,
+    delay: Duration,
+    section: impl AsyncFnOnce(Option<u64>),
+) {
+    let uuid = uuid::Uuid::new_v4().to_string();
+    let delay = u64::try_from(delay.as_millis()).expect("a short time");
+    let acquire = json!({
+        "key": KEY, "uuid": uuid, "lease": 10_000,
+        "retryAttempts": 50, "retryDelay": delay, "retryJitter": delay,
+    });
+    let acquire = acquire.to_string();
+    let answer = connection.post("/lock/acquire", &acquire).await;
+    assert_eq!(answer["acquired"], true, "{answer}");
+    section(answer["fencingToken"].as_u64()).await;
+    let release = json!({"key": KEY, "uuid": uuid});
+    let release = release.to_string();
+    let answer = connection.post("/lock/release", &release).await;
+    assert_eq!(answer["released"], true, "{answer}");
+}
+
+async fn work(order: Order) {
+    let client = Client::of(&order).await;
+    let until = now() + u64::try_from(order.time.as_micros()).expect("a short time");
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..order.tasks {
+        running.spawn(client.clone().work(order.delay, until));
     }
     while let Some(lines) = running.join_next().await {
         for line in lines.expect("a task does not fail") {

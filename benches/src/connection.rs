@@ -8,7 +8,11 @@ use tokio::net::TcpStream;
 
 /// A keep-alive connection.
 #[derive(Debug)]
-pub struct Connection(BufReader<TcpStream>);
+pub struct Connection {
+    stream: BufReader<TcpStream>,
+    /// A line of the header, or nothing.
+    authorization: String,
+}
 
 impl Connection {
     /// Connects.
@@ -19,7 +23,19 @@ impl Connection {
     pub async fn open(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect(addr).await.expect("a server listens");
         stream.set_nodelay(true).expect("TCP has the option");
-        Self(BufReader::new(stream))
+        Self {
+            stream: BufReader::new(stream),
+            authorization: String::new(),
+        }
+    }
+
+    /// The same, showing an API key with every request.
+    #[must_use]
+    pub fn with_key(mut self, key: Option<&str>) -> Self {
+        self.authorization = key
+            .map(|key| format!("Authorization: Bearer {key}\r\n"))
+            .unwrap_or_default();
+        self
     }
 
     /// The JSON of the answer.
@@ -28,12 +44,12 @@ impl Connection {
     ///
     /// When its status is not 200, or the connection breaks.
     pub async fn post(&mut self, path: &str, body: &str) -> Value {
-        let length = body.len();
+        let (length, authorization) = (body.len(), &self.authorization);
         let request = format!(
             "POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\n\r\n{body}"
+             {authorization}Content-Length: {length}\r\n\r\n{body}"
         );
-        let sent = self.0.get_mut().write_all(request.as_bytes()).await;
+        let sent = self.stream.get_mut().write_all(request.as_bytes()).await;
         sent.expect("a server reads");
         let (mut status, mut length) = (String::new(), 0);
         self.line(&mut status).await;
@@ -48,7 +64,7 @@ impl Connection {
             }
         }
         let mut body = vec![0; length];
-        let read = self.0.read_exact(&mut body).await;
+        let read = self.stream.read_exact(&mut body).await;
         read.expect("as long as it says");
         let text = String::from_utf8_lossy(&body);
         assert!(status.contains(" 200 "), "{status} {text}");
@@ -56,7 +72,7 @@ impl Connection {
     }
 
     async fn line(&mut self, into: &mut String) {
-        let read = self.0.read_line(into).await;
+        let read = self.stream.read_line(into).await;
         assert!(read.is_ok_and(|read| read > 0), "an answer is whole");
     }
 }
