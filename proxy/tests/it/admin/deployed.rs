@@ -92,3 +92,28 @@ fn the_dashboard_is_whole() {
         assert!(right <= 24, "{title} fits");
     }
 }
+
+#[test]
+fn every_alert_leads_to_what_to_do_about_it() {
+    let book = include_str!("../../../../docs/runbook.md");
+    let alerts = deployed("prometheus/alerts.yml");
+    let names: Vec<_> = alerts
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in &names {
+        assert!(
+            book.contains(&format!("\n### {name}\n")),
+            "{name} is not in the runbook"
+        );
+        let link = format!("docs/runbook.md#{}\n", name.to_lowercase());
+        assert_eq!(alerts.matches(&link).count(), 1, "{name} leads elsewhere");
+    }
+    let sections = book.lines().filter_map(|line| line.strip_prefix("### "));
+    assert_eq!(
+        sections.collect::<Vec<_>>(),
+        names,
+        "in the order of the rules"
+    );
+}
