@@ -52,21 +52,23 @@ function start(command, args, options = {}) {
   return child;
 }
 
-async function redis(folder, port) {
+async function redis(folder, port, extra) {
   // The tag in the title lets scripts/test see that none is left.
   const tag = `everlock-test-${process.env.TESTKIT_RUN ?? process.pid}`;
-  const child = start('redis-server', ['--port', port, '--bind', '127.0.0.1', '--save', '', '--dir', folder,
+  const child = start('redis-server', ['--port', port, '--bind', '127.0.0.1', '--save', '', '--dir', folder, ...extra,
     '--proc-title-template', `{title} {listen-addr} ${tag}`].map(String));
   await until('the node listens', () => child.output.includes('Ready to accept connections'));
   return child;
 }
 
 /** Redis nodes, opened for voting. */
-export async function cluster(count) {
+export async function cluster(count, { durable = false } = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'everlock-console-'));
   const ports = [];
   while (ports.length < count) ports.push(await freePort());
-  const nodes = await Promise.all(ports.map((port) => redis(folder, port)));
+  const extra = (port) => (durable
+    ? ['--appendonly', 'yes', '--appendfsync', 'always', '--appenddirname', `aof-${port}`] : []);
+  const nodes = await Promise.all(ports.map((port) => redis(folder, port, extra(port))));
   const flags = ports.flatMap((port) => ['--node', `redis://127.0.0.1:${port}`]);
   const init = spawnSync(binary(), ['cluster', 'init', '--wait', '20s', ...flags], { encoding: 'utf8' });
   if (init.status !== 0) throw new Error(`the nodes can't be opened: ${init.stdout}${init.stderr}`);
@@ -74,6 +76,8 @@ export async function cluster(count) {
     flags,
     names: ports.map((port) => `127.0.0.1:${port}`),
     kill: async (number) => { nodes[number].kill('SIGKILL'); await nodes[number].ended; },
+    pause: (number) => nodes[number].kill('SIGSTOP'),
+    resume: (number) => nodes[number].kill('SIGCONT'),
     stop: async () => {
       nodes.forEach((node) => node.kill('SIGKILL'));
       await Promise.all(nodes.map((node) => node.ended));
