@@ -2,10 +2,11 @@
 //! while a seeded nemesis stops, kills, cuts off and confuses them, never more than a minority of
 //! the nodes at a time.
 //!
-//! Two judges follow. The history of all holds, as the clients were told of them, must show no two
+//! Three judges follow. The history of all holds, as the clients were told of them, must show no two
 //! owners at once and no token out of order. A register that checks tokens, and that clients
 //! update long after their lease is over, must lose no update; beside it stands one that checks
-//! nothing, which shows what the lock alone, without the token, would have let through.
+//! nothing, which shows what the lock alone, without the token, would have let through. And who stood in a
+//! strict line must not have been overtaken by somebody who asked later.
 //!
 //! `scripts/chaos` builds and runs it. The seed fixes what the nemesis plans; the servers' and the
 //! kernel's own timing is that of a real machine, so a run is not repeated to the letter.
@@ -19,6 +20,7 @@
 mod client;
 mod dice;
 mod nemesis;
+mod order;
 mod record;
 mod register;
 mod verdict;
@@ -31,9 +33,6 @@ use clap::{Parser, Subcommand};
 
 /// The cluster's longest lease, and every client's lease: short, so that much happens in a run.
 pub(crate) const LEASE: Duration = Duration::from_secs(2);
-
-/// How many locks are contended for.
-pub(crate) const KEYS: usize = 4;
 
 #[derive(Parser)]
 #[command(name = "chaos", about = "Everlock on real servers, under faults")]

@@ -9,6 +9,27 @@ use std::path::Path;
 
 use everlock_testkit::history::Hold;
 
+/// A ticket was in one node's line, from one moment to another at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stay {
+    pub(crate) node: usize,
+    pub(crate) from: u64,
+    pub(crate) until: u64,
+}
+
+/// A request that stood in line, or tried to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Waited {
+    pub(crate) client: usize,
+    pub(crate) resource: usize,
+    pub(crate) asked: u64,
+    /// When it was told that it has the lock, or surely waited still.
+    pub(crate) ended: u64,
+    pub(crate) won: bool,
+    /// Where it is known to have stood.
+    pub(crate) stood: Vec<Stay>,
+}
+
 /// What a client notes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Note {
@@ -21,6 +42,8 @@ pub(crate) enum Note {
         token: u64,
         at: u64,
     },
+    /// It waited in line.
+    Waited(Waited),
     /// An acquire ended without a lock.
     Missed { why: String },
 }
@@ -54,6 +77,21 @@ impl Notes {
                 token,
                 at,
             } => format!("freed {resource} {owner} {token} {at}\n"),
+            Note::Waited(waited) => {
+                let Waited {
+                    client,
+                    resource,
+                    asked,
+                    ended,
+                    won,
+                    stood,
+                } = waited;
+                let stays = stood.iter();
+                let stays =
+                    stays.map(|Stay { node, from, until }| format!(" {node} {from} {until}"));
+                let (stays, won) = (stays.collect::<Vec<_>>().concat(), u8::from(*won));
+                format!("waited {client} {resource} {asked} {ended} {won}{stays}\n")
+            }
             Note::Missed { why } => format!("missed {why}\n"),
         };
         (&self.0).write_all(line.as_bytes()).unwrap();
@@ -94,6 +132,23 @@ fn parse(line: &str) -> Option<Note> {
             token: number(3)?,
             at: number(4)?,
         }),
+        "waited" => Some(Note::Waited(Waited {
+            client: index(1)?,
+            resource: index(2)?,
+            asked: number(3)?,
+            ended: number(4)?,
+            won: number(5)? == 1,
+            stood: (6..words.len())
+                .step_by(3)
+                .map(|at| {
+                    Some(Stay {
+                        node: index(at)?,
+                        from: number(at + 1)?,
+                        until: number(at + 2)?,
+                    })
+                })
+                .collect::<Option<_>>()?,
+        })),
         "missed" => Some(Note::Missed { why: text(1)? }),
         _ => None,
     }
@@ -126,6 +181,20 @@ mod tests {
                 token: 3,
                 at: 7,
             },
+            Note::Waited(Waited {
+                client: 1,
+                resource: 2,
+                asked: 3,
+                ended: 9,
+                won: true,
+                stood: [(0, 4), (3, 5)]
+                    .map(|(node, from)| Stay {
+                        node,
+                        from,
+                        until: 8,
+                    })
+                    .to_vec(),
+            }),
             Note::Missed {
                 why: "contended".into(),
             },

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use everlock_testkit::history::{History, Hold, Violation, judge};
+use everlock_testkit::history::{History, Hold, Order, Violation, judge};
 
 use crate::nemesis::Journal;
-use crate::record::{self, Note};
+use crate::order;
+use crate::record::{self, Note, Waited};
 use crate::register::{Tallies, Tally};
 
 /// With a minority of nodes in trouble nobody waits longer for a lock, whichever: a client that is
@@ -39,16 +40,19 @@ struct Notes {
     /// When locks were newly acquired, in order.
     acquired: Vec<u64>,
     missed: BTreeMap<String, u64>,
+    waited: Vec<Waited>,
 }
 
 /// Reports, and passes or fails the run.
 pub(crate) fn pass(facts: &Facts, notes: &Path) -> ExitCode {
     let notes = Notes::gather(notes);
     let violations = judge(&notes.holds);
+    let order = order::judge(&notes.waited, &facts.journal.losses);
     let mut faults = Vec::new();
     if !facts.majority {
         faults.extend(violations.iter().map(Violation::to_string));
         faults.extend(facts.journal.missing.iter().cloned());
+        faults.extend(order.first.as_ref().map(ToString::to_string));
     }
     faults.extend(
         facts
@@ -68,6 +72,7 @@ pub(crate) fn pass(facts: &Facts, notes: &Path) -> ExitCode {
     faults.extend(notes.too_little(facts));
 
     report(facts, &notes, &violations);
+    report_order(&order);
     if faults.is_empty() {
         println!("chaos: passed, seed {}", facts.seed);
         return ExitCode::SUCCESS;
@@ -87,6 +92,7 @@ impl Notes {
         let mut history = History::default();
         let mut acquired = Vec::new();
         let mut missed = BTreeMap::new();
+        let mut waited = Vec::new();
         for file in fs::read_dir(folder).unwrap() {
             for note in record::read(&file.unwrap().path()) {
                 match note {
@@ -102,6 +108,7 @@ impl Notes {
                         token,
                         at,
                     } => history.released(resource, &owner, token, at),
+                    Note::Waited(of) => waited.push(of),
                     Note::Missed { why } => *missed.entry(why).or_default() += 1,
                 }
             }
@@ -111,6 +118,7 @@ impl Notes {
             holds: history.holds(),
             acquired,
             missed,
+            waited,
         }
     }
 
@@ -188,6 +196,14 @@ fn report(facts: &Facts, notes: &Notes, violations: &[Violation]) {
     println!("  refused for their token: {}\n", facts.tallies.refused);
 }
 
+fn report_order(order: &Order) {
+    println!("strict lines:");
+    println!(
+        "  {} grants, {} of them while others stood on a quorum; out of turn: {}\n",
+        order.grants, order.contended, order.inversions
+    );
+}
+
 fn rate(tally: &Tally) -> String {
     #[allow(clippy::cast_precision_loss, reason = "a share, for people")]
     let share = 100.0 * tally.lost.len() as f64 / tally.accepted.max(1) as f64;
@@ -251,6 +267,7 @@ mod tests {
             holds: Vec::new(),
             acquired: acquired.into_iter().collect(),
             missed: BTreeMap::new(),
+            waited: Vec::new(),
         }
     }
 

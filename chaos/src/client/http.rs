@@ -11,7 +11,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Config, DELAY, JITTER, Locks, Miss, Told};
+use super::{Ask, Config, DELAY, JITTER, Locks, Miss, Told};
 use crate::dice::Dice;
 use crate::{LEASE, now};
 
@@ -57,18 +57,14 @@ impl Locks for Http {
     /// The key and the owner: all that a client of the API needs.
     type Grant = (String, String);
 
-    async fn acquire(
-        &self,
-        key: usize,
-        owner: &str,
-        retries: u32,
-    ) -> Result<(Self::Grant, Told), Miss> {
-        let key = format!("chaos-{key}");
+    async fn acquire(&self, ask: &Ask<'_>) -> Result<(Self::Grant, Told), Miss> {
+        let (key, owner) = (format!("chaos-{}", ask.key), ask.owner);
         let body = json!({
             "key": key,
             "uuid": owner,
             "lease": millis(LEASE),
-            "retryAttempts": retries,
+            "fifo": ask.in_turn,
+            "retryAttempts": ask.retries,
             "retryDelay": millis(DELAY),
             "retryJitter": millis(JITTER),
         });

@@ -3,26 +3,35 @@
 
 mod http;
 mod library;
+mod places;
 
 #[cfg(test)]
 pub(crate) use http::Http;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use everlock_testkit::history::Hold;
 use futures_util::future::join_all;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::dice::Dice;
-use crate::record::{Note, Notes};
-use crate::{KEYS, now, register};
+use crate::record::{Note, Notes, Stay, Waited};
+use crate::{now, register};
 
 /// Workers in one process: what stops it stops them all, as it does threads of an application.
-const WORKERS: u64 = 3;
+const WORKERS: usize = 3;
+
+/// Which key is asked for how often. All requests for the first one stand in line, and half of
+/// those for the second.
+const KEY_CHOICES: [usize; 6] = [0, 0, 0, 1, 2, 3];
+
+/// Who gives up leaves the line some time before it knows that it did.
+const LEFT_BEFORE: u64 = 100_000;
 
 /// The longest pause within a critical section: more than two leases.
 const LONGEST_PAUSE: u64 = 5_000;
@@ -63,16 +72,29 @@ pub(crate) struct Told {
 /// Why there is no lock, in one word.
 pub(crate) type Miss = &'static str;
 
+/// What a worker asks for.
+pub(crate) struct Ask<'a> {
+    worker: usize,
+    key: usize,
+    owner: &'a str,
+    retries: u32,
+    /// Whether it stands in line.
+    in_turn: bool,
+}
+
 /// A way to the locks.
 pub(crate) trait Locks {
     type Grant;
 
-    async fn acquire(
-        &self,
-        key: usize,
-        owner: &str,
-        retries: u32,
-    ) -> Result<(Self::Grant, Told), Miss>;
+    async fn acquire(&self, ask: &Ask<'_>) -> Result<(Self::Grant, Told), Miss>;
+
+    /// The worker is about to ask from a place in line.
+    fn asks(&self, _worker: usize, _at: u64) {}
+
+    /// Where it is known to have stood since.
+    fn stood(&self, _worker: usize) -> Vec<Stay> {
+        Vec::new()
+    }
 
     /// Until when the lock may be relied on after an extension by one lease.
     async fn extend(&self, grant: &Self::Grant) -> Option<u64>;
@@ -107,7 +129,7 @@ async fn work(config: &Config, notes: &Notes, locks: &impl Locks) -> io::Result<
             config,
             notes,
             locks,
-            dice: Dice::new(config.seed.wrapping_mul(WORKERS).wrapping_add(number)),
+            dice: Dice::new(config.seed.wrapping_mul(WORKERS as u64) + number as u64),
             number,
             sections: 0,
             registers: register::Client::connect(config.register).await?,
@@ -125,7 +147,7 @@ struct Worker<'a, L> {
     notes: &'a Notes,
     locks: &'a L,
     dice: Dice,
-    number: u64,
+    number: usize,
     sections: u64,
     registers: register::Client,
 }
@@ -134,17 +156,19 @@ impl<L: Locks> Worker<'_, L> {
     /// One critical section, or a vain attempt at one.
     async fn section(&mut self) -> io::Result<()> {
         self.sections += 1;
-        let key = self.dice.index(KEYS);
+        let key = KEY_CHOICES[self.dice.index(KEY_CHOICES.len())];
         let owner = format!("{}-{}-{}", self.config.id, self.number, self.sections);
-        let retries = u32::try_from(self.dice.below(8)).unwrap();
-        let asked = now();
-        let acquiring = self.locks.acquire(key, &owner, retries);
-        let acquired = if self.dice.one_in(25) {
-            let soon = self.dice.millis(0, 15);
-            timeout(soon, acquiring).await.unwrap_or(Err("dropped"))
-        } else {
-            acquiring.await
+        let in_turn = key == 0 || key == 1 && self.dice.one_in(2);
+        let retries = self.dice.below(if in_turn { 40 } else { 8 });
+        let ask = Ask {
+            worker: self.number,
+            key,
+            owner: &owner,
+            retries: u32::try_from(retries).unwrap(),
+            in_turn,
         };
+        let asked = now();
+        let acquired = self.acquire(&ask, asked).await;
         let (grant, told) = match acquired {
             Ok(won) => won,
             Err(why) => {
@@ -168,7 +192,7 @@ impl<L: Locks> Worker<'_, L> {
             self.extend(key, &owner, token, &grant).await;
         }
         if self.dice.one_in(20) {
-            self.ask_again(key, &owner).await;
+            self.ask_again(&ask).await;
         }
         self.registers.write(key, token, seen).await?;
         if self.dice.one_in(150) {
@@ -177,13 +201,50 @@ impl<L: Locks> Worker<'_, L> {
         }
         self.notes.add(&Note::Freed {
             resource: key,
-            owner,
+            owner: owner.clone(),
             token: L::released_up_to(&grant),
             at: now(),
         });
         self.locks.release(grant).await;
         sleep(self.dice.millis(0, 20)).await;
         Ok(())
+    }
+
+    /// Asks, and now and then changes its mind. Notes what became of a place in line.
+    async fn acquire(&self, ask: &Ask<'_>, asked: u64) -> Result<(L::Grant, Told), Miss> {
+        if ask.in_turn {
+            self.locks.asks(ask.worker, asked);
+        }
+        let (acquired, ended) = {
+            let mut acquiring = pin!(self.locks.acquire(ask));
+            let mind = async {
+                if self.dice.one_in(25) {
+                    sleep(self.dice.millis(0, 15)).await;
+                } else {
+                    std::future::pending::<()>().await;
+                }
+            };
+            let acquired = tokio::select! {
+                biased;
+                acquired = acquiring.as_mut() => acquired,
+                () = mind => Err("dropped"),
+            };
+            // Who changed its mind is in line until here.
+            (acquired, now())
+        };
+        if ask.in_turn {
+            let won = acquired.is_ok();
+            let left = if won { 0 } else { LEFT_BEFORE };
+            self.notes.add(&Note::Waited(Waited {
+                client: self.config.id,
+                resource: ask.key,
+                asked,
+                ended: ended - left,
+                won,
+                stood: self.locks.stood(ask.worker),
+            }));
+        }
+        acquired
     }
 
     async fn extend(&self, key: usize, owner: &str, token: u64, grant: &L::Grant) {
@@ -195,10 +256,11 @@ impl<L: Locks> Worker<'_, L> {
     }
 
     /// As after a lost answer: the same lock, if it is still held.
-    async fn ask_again(&self, key: usize, owner: &str) {
+    async fn ask_again(&self, ask: &Ask<'_>) {
         let asked = now();
-        if let Ok((_, told)) = self.locks.acquire(key, owner, 0).await {
-            self.held(key, owner, asked, &told, false);
+        let again = Ask { retries: 0, ..*ask };
+        if let Ok((_, told)) = self.locks.acquire(&again).await {
+            self.held(ask.key, ask.owner, asked, &told, false);
         }
     }
 

@@ -98,6 +98,22 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Whether the node may forget who stands in its lines, or take tickets for older than they
+    /// are. One that syncs each second may put a write off while the disk is busy.
+    pub(crate) fn may_lose_tickets(self) -> bool {
+        matches!(
+            self,
+            Self::KillWithoutLog
+                | Self::KillEverySecond
+                | Self::PowerEverySecond
+                | Self::FlushAll
+                | Self::ClockAhead
+                | Self::ClockBack
+        )
+    }
+}
+
 impl ProcessKind {
     pub(crate) fn pick(dice: &Dice) -> Self {
         pick(dice, Self::ALL)

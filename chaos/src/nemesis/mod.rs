@@ -27,12 +27,22 @@ const NODE_SEATS: usize = 2;
 /// A node that has not voted for so long does not come back: the run fails by its own report.
 const BACK_WITHIN: Duration = Duration::from_mins(1);
 
+/// A node may have forgotten who stands in its lines at any time from one moment to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Loss {
+    pub(crate) node: usize,
+    pub(crate) from: u64,
+    pub(crate) until: u64,
+}
+
 /// What was done, and when.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Journal {
     pub(crate) entries: Vec<(u64, String)>,
     /// How often each kind was injected.
     pub(crate) counts: BTreeMap<&'static str, u64>,
+    /// When each node may have forgotten who stands in its lines.
+    pub(crate) losses: Vec<Loss>,
     /// Nodes that did not vote again in time.
     pub(crate) missing: Vec<String>,
 }
@@ -87,8 +97,14 @@ impl Nemesis {
                 continue;
             };
             self.begin(kind.name(), format!("node {node}: {kind}"));
+            let from = now();
             self.hurt(node, kind, &dice).await;
             self.until_back(node).await;
+            if kind.may_lose_tickets() {
+                let until = now();
+                let loss = Loss { node, from, until };
+                self.journal.lock().unwrap().losses.push(loss);
+            }
             self.note(format!("node {node}: votes again after {kind}"));
             self.taken.lock().unwrap()[node] = false;
             sleep(dice.millis(0, 40)).await;
