@@ -32,6 +32,7 @@ use crate::core::command::Command;
 use crate::core::marker::{MarkerCommand, MarkerState};
 use crate::core::quorum::{Fault, FaultKind, Reply};
 use crate::core::types::{NodeId, Resource};
+use crate::observer::Trace;
 
 /// A future of a node's rarer operations.
 pub type NodeFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>>;
@@ -102,19 +103,21 @@ impl Ballot {
     /// A ballot whose replies are forgotten once nobody waits for them.
     #[must_use]
     pub fn open() -> BallotReader {
-        BallotReader(Arc::new(Self {
-            state: Mutex::default(),
-            late: None,
-        }))
+        Self::reader(None)
     }
 
     /// A ballot that hands `late` every reply that nobody waits for any more.
     #[must_use]
     pub fn with_late(late: impl Fn(usize, Reply) + Send + Sync + 'static) -> BallotReader {
-        BallotReader(Arc::new(Self {
-            state: Mutex::default(),
-            late: Some(Box::new(late)),
-        }))
+        Self::reader(Some(Box::new(late)))
+    }
+
+    fn reader(late: Option<Late>) -> BallotReader {
+        let state = Mutex::default();
+        BallotReader {
+            ballot: Arc::new(Self { state, late }),
+            trace: None,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BallotState> {
@@ -147,7 +150,11 @@ impl fmt::Debug for Ballot {
 
 /// The waiting end of a [`Ballot`]. Dropping it makes all further replies late ones.
 #[derive(Debug)]
-pub struct BallotReader(Arc<Ballot>);
+pub struct BallotReader {
+    ballot: Arc<Ballot>,
+    /// Follows the operation that asks.
+    trace: Option<Arc<dyn Trace>>,
+}
 
 impl BallotReader {
     /// The slot for one node's reply.
@@ -155,15 +162,23 @@ impl BallotReader {
     pub fn slot(&self, node: usize) -> ReplySlot {
         ReplySlot {
             node,
-            ballot: Some(Arc::clone(&self.0)),
+            ballot: Some(Arc::clone(&self.ballot)),
             witness: None,
+            trace: self.trace.clone(),
         }
+    }
+
+    /// The same ballot, whose commands are followed by `trace`.
+    #[must_use]
+    pub(crate) fn followed(mut self, trace: Option<&Arc<dyn Trace>>) -> Self {
+        self.trace = trace.cloned();
+        self
     }
 
     /// The next reply, with the node's number. Cancelling loses none.
     pub async fn next(&mut self) -> (usize, Reply) {
         poll_fn(|context| {
-            let mut state = self.0.lock();
+            let mut state = self.ballot.lock();
             if let Some(arrived) = state.arrived.pop_front() {
                 return Poll::Ready(arrived);
             }
@@ -176,11 +191,11 @@ impl BallotReader {
 
 impl Drop for BallotReader {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let mut state = self.ballot.lock();
         state.closed = true;
         let unread = std::mem::take(&mut state.arrived);
         drop(state);
-        if let Some(late) = &self.0.late {
+        if let Some(late) = &self.ballot.late {
             for (node, reply) in unread {
                 late(node, reply);
             }
@@ -195,9 +210,24 @@ pub struct ReplySlot {
     ballot: Option<Arc<Ballot>>,
     /// Hears of the reply first.
     witness: Option<observed::Witness>,
+    /// Follows the operation, until the witness hears for it.
+    trace: Option<Arc<dyn Trace>>,
 }
 
 impl ReplySlot {
+    /// The same slot, whose command is followed by `trace`.
+    pub(crate) fn followed(mut self, trace: Option<Arc<dyn Trace>>) -> Self {
+        self.trace = trace;
+        self
+    }
+
+    /// Its command is sent, in one call with so many, itself included.
+    pub(crate) fn sent(&mut self, together: usize) {
+        if let Some(witness) = &mut self.witness {
+            witness.sent(together);
+        }
+    }
+
     /// Delivers the reply.
     pub fn reply(mut self, reply: Reply) {
         self.deliver(reply);

@@ -3,6 +3,8 @@
 //! The library itself needs no metrics and no logging crate. Observers are
 //! called on the hot path and must not block.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::marker::Cause;
@@ -186,6 +188,34 @@ pub trait Observer: Send + Sync {
     fn event(&self, event: &Event<'_>) {
         let _ = event;
     }
+
+    /// Called as a caller's operation begins, on the caller's task: an acquire, an extension
+    /// or a release. What is returned hears of each command that is given to a node for it,
+    /// whichever task gives it and however late. None where nobody wants to hear; then
+    /// nothing is kept, and nothing more is asked.
+    fn follow(&self) -> Option<Arc<dyn Trace>> {
+        None
+    }
+}
+
+/// Follows one operation through the nodes, for an application that traces its requests.
+pub trait Trace: Send + Sync + fmt::Debug {
+    /// A command is given to a node for this operation: called where that is done, which may
+    /// be another caller's task. What is returned hears what becomes of it, if anything is.
+    /// Commands that clean up are told of once, not of each time that they are repeated.
+    fn command(&self, node: &NodeId, operation: &'static str) -> Option<Box<dyn CommandTrace>>;
+}
+
+/// Hears of one command, which is answered exactly once, or dropped with its node.
+pub trait CommandTrace: Send {
+    /// It is sent, in one call with so many commands, itself included. Told anew where it is
+    /// sent again, and not of a node that is no server.
+    fn sent(&mut self, together: usize) {
+        let _ = together;
+    }
+
+    /// Its answer is here, or there will be none.
+    fn answered(self: Box<Self>, vote: &Vote);
 }
 
 /// Observes nothing.

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use everlock::observer::{AcquireOutcome, AttemptOutcome, Event, Observer};
+use everlock::observer::{AcquireOutcome, AttemptOutcome, CommandTrace, Event, Observer, Trace};
 use everlock::protocol::{ExtendOutcome, ReleaseOutcome};
-use everlock::{AcquireOptions, OwnerId, Redlock, Resource};
+use everlock::{AcquireOptions, NodeId, OwnerId, Redlock, Resource, Vote};
 
 const NODES: u64 = 3;
 
@@ -134,4 +134,97 @@ async fn releases_that_find_nothing_are_told_as_such_and_a_dropped_guard_is_told
     let guard = redlock.lock("a", AcquireOptions::new()).await.unwrap();
     drop(guard);
     assert_eq!(log.count("released None true"), 1);
+}
+
+/// Follows operations, which it numbers.
+#[derive(Debug, Default)]
+struct Follower {
+    begun: AtomicU64,
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    number: u64,
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+struct FollowedCommand {
+    name: String,
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Observer for Follower {
+    fn follow(&self) -> Option<Arc<dyn Trace>> {
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
+        let heard = Arc::clone(&self.heard);
+        Some(Arc::new(Followed { number, heard }))
+    }
+}
+
+impl Trace for Followed {
+    fn command(&self, _: &NodeId, operation: &'static str) -> Option<Box<dyn CommandTrace>> {
+        let name = format!("{} {operation}", self.number);
+        self.heard.lock().unwrap().push(name.clone());
+        let heard = Arc::clone(&self.heard);
+        Some(Box::new(FollowedCommand { name, heard }))
+    }
+}
+
+impl CommandTrace for FollowedCommand {
+    fn answered(self: Box<Self>, vote: &Vote) {
+        let what = match vote {
+            Vote::Granted => "granted",
+            Vote::Failed(_) => "failed",
+            _ => "answered",
+        };
+        let name = format!("{} {what}", self.name);
+        self.heard.lock().unwrap().push(name);
+    }
+}
+
+impl Follower {
+    fn count(&self, what: &str) -> usize {
+        let heard = self.heard.lock().unwrap();
+        heard.iter().filter(|event| *event == what).count()
+    }
+}
+
+#[tokio::test]
+async fn an_operation_is_followed_also_where_another_sends_its_commands() {
+    let follower = Arc::new(Follower::default());
+    let redlock = Redlock::builder()
+        .memory_nodes(usize::try_from(NODES).unwrap())
+        .observer(follower.clone())
+        .connect()
+        .await
+        .unwrap();
+    let each = usize::try_from(NODES).unwrap();
+    let grant = redlock.acquire("a", AcquireOptions::new()).await.unwrap();
+    assert_eq!(follower.count("0 acquire"), each);
+    assert_eq!(follower.count("0 acquire granted"), each);
+
+    let waits = AcquireOptions::new()
+        .retries(3)
+        .delay(Duration::from_mins(1));
+    let waiter = tokio::spawn({
+        let redlock = redlock.clone();
+        async move { redlock.acquire("a", waits).await }
+    });
+    while follower.count("1 acquire answered") < each {
+        tokio::task::yield_now().await;
+    }
+    redlock
+        .extend(&grant, Duration::from_secs(1))
+        .await
+        .unwrap();
+    assert_eq!(follower.count("2 extend answered"), each);
+    redlock.release(&grant).await.unwrap();
+    waiter.await.unwrap().unwrap();
+    // What the release sent for the waiter is the waiter's.
+    assert!(follower.count("1 acquire granted") > each / 2);
+    assert_eq!(follower.count("3 acquire"), 0);
+    let released = ["3 release", "3 pass-on"].map(|name| follower.count(name));
+    assert_eq!(released.iter().sum::<usize>(), each);
+    assert_eq!(follower.begun.load(Ordering::Relaxed), 4);
 }

@@ -14,6 +14,28 @@ use crate::identity::{Accounts, Bounds, Caller, Gate, Identity};
 use crate::insights::Insights;
 use crate::metrics::{Metrics, Sample};
 use crate::readiness::Readiness;
+use crate::traces::Traces;
+
+/// Who looks on at what a proxy does; nobody unless said otherwise.
+#[derive(Clone)]
+pub struct Watchers {
+    /// Counts.
+    pub metrics: Metrics,
+    /// Records what is seen of the locks.
+    pub insights: Arc<Insights>,
+    /// Follows single requests.
+    pub traces: Traces,
+}
+
+impl Default for Watchers {
+    fn default() -> Self {
+        Self {
+            metrics: Metrics::off(),
+            insights: Insights::off(),
+            traces: Traces::off(),
+        }
+    }
+}
 
 /// The proxy, without a listener.
 pub struct App {
@@ -30,6 +52,7 @@ pub struct App {
     /// Requests that are being answered.
     pub(crate) requests: TaskTracker,
     pub(crate) metrics: Metrics,
+    pub(crate) traces: Traces,
     drain: CancellationToken,
     prefix: String,
 }
@@ -38,30 +61,23 @@ impl App {
     /// A proxy for these locks, whose keys begin with `prefix`, that lets in whom `gate` does.
     #[must_use]
     pub fn new(redlock: Redlock, prefix: &str, limits: Limits, gate: Gate) -> Arc<Self> {
-        Self::watched(
-            redlock,
-            prefix,
-            limits,
-            gate,
-            Metrics::off(),
-            Insights::off(),
-        )
+        Self::watched(redlock, prefix, limits, gate, Watchers::default())
     }
 
-    /// The same, which counts its requests, and records there what is seen of the locks.
+    /// The same, of whose requests and locks these hear.
     #[must_use]
     pub fn watched(
         redlock: Redlock,
         prefix: &str,
         limits: Limits,
         gate: Gate,
-        metrics: Metrics,
-        insights: Arc<Insights>,
+        watchers: Watchers,
     ) -> Arc<Self> {
         Arc::new(Self {
-            metrics,
+            metrics: watchers.metrics,
+            insights: watchers.insights,
+            traces: watchers.traces,
             gate,
-            insights,
             accounts: Accounts::new(Bounds {
                 rate: limits.identity_rate,
                 max_waiters: limits.identity_max_waiters,

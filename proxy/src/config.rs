@@ -14,6 +14,7 @@ mod shown;
 mod sources;
 mod table;
 mod tls;
+mod traces;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ use self::sources::{Given, Reader, Source};
 pub(crate) use self::table::{ADMIN_TOKEN_ENV, SECRETS_ENV};
 pub use self::table::{SETTINGS, Setting};
 pub(crate) use self::tls::TlsFiles;
+pub use self::traces::{Sampling, TraceSettings};
 
 /// Where the locks live.
 #[derive(Clone)]
@@ -117,6 +119,8 @@ pub struct Settings {
     pub log_level: tracing::Level,
     /// A listener for operators, if there is one.
     pub admin: Option<AdminSettings>,
+    /// Where traces are sent, if anywhere.
+    pub traces: Option<TraceSettings>,
     /// What is odd, but no reason not to start.
     pub warnings: Vec<String>,
     /// All of them with their sources, without secrets.
@@ -177,6 +181,7 @@ impl Settings {
             log_format: reader.read("log-format", parse::log_format),
             log_level: reader.read("log-level", parse::log_level),
             admin,
+            traces: traces::read(&mut reader),
             warnings: Vec::new(),
             shown: Vec::new(),
             file: reader.file(),

@@ -6,7 +6,7 @@
 //!
 //! Layers, each importing only those that follow: `cli` and `fuzz` · `admin`, `nodes` and `server` ·
 //! `middleware` · `openapi` · `handlers` · `api`, `body` and `router` · `problem` · `answer` ·
-//! `app` · `readiness`, `telemetry`, `metrics` and `identity` · `insights` · `advisor` · `config`
+//! `app` · `traces` · `readiness`, `telemetry`, `metrics` and `identity` · `insights` · `advisor` · `config`
 //! and `verb`. Handlers see the library's API only; `identity` alone talks to Redis, for what is no
 //! lock.
 
@@ -33,9 +33,11 @@ mod readiness;
 mod router;
 pub mod server;
 mod telemetry;
+mod traces;
 mod verb;
 
-pub use app::App;
+pub use app::{App, Watchers};
 pub use identity::Gate;
 pub use insights::Insights;
 pub use metrics::Metrics;
+pub use traces::Traces;

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use everlock::{ConfigError, Redlock};
 
+use crate::app::Watchers;
 use crate::config::{AuthMode, LicenceSource, Licensing, Nodes, Settings};
 use crate::identity::{
     self, Backend, Gate, Https, Keeper, LicenceFile, Licences, Meters, POLAR_DEADLINE, Polar,
     Reporter, Secrets,
 };
-use crate::insights::Insights;
-use crate::metrics::Metrics;
 use crate::telemetry::{LogObserver, Observers};
 
 /// As many as a small production cluster has, so that development meets the same quorum.
@@ -19,19 +18,19 @@ const DEV_NODES: usize = 5;
 /// Connects to the nodes of these settings. Those that don't answer are no
 /// error; those that were never opened for voting are.
 pub async fn connect(settings: &Settings) -> Result<Redlock, ConfigError> {
-    connect_watched(settings, &Metrics::off(), Insights::off()).await
+    connect_watched(settings, &Watchers::default()).await
 }
 
-/// The same; what happens to the locks is counted, and the nodes' troubles are recorded.
+/// The same; these hear of what happens to the locks, and of the nodes' troubles.
 pub async fn connect_watched(
     settings: &Settings,
-    metrics: &Metrics,
-    insights: Arc<Insights>,
+    watchers: &Watchers,
 ) -> Result<Redlock, ConfigError> {
     let observers = Observers {
         log: LogObserver::default(),
-        metrics: metrics.locks(),
-        insights,
+        metrics: watchers.metrics.locks(),
+        insights: Arc::clone(&watchers.insights),
+        traces: watchers.traces.observer(),
     };
     let mut builder = Redlock::builder()
         .observer(Arc::new(observers))

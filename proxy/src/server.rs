@@ -128,6 +128,7 @@ impl Server {
     fn serve(&self, accepted: Accepted) -> impl Future<Output = ()> + 'static {
         let (app, builder) = (Arc::clone(&self.app), self.builder.clone());
         let closing = self.closing.clone();
+        let tls = matches!(accepted, Accepted::Tls(..));
         async move {
             let header_timeout = app.limits.header_timeout;
             let beginning = async {
@@ -151,7 +152,7 @@ impl Server {
                 let (app, busy) = (Arc::clone(&app), requests.begin());
                 async move {
                     let _busy = busy;
-                    Ok::<_, Infallible>(middleware::handle(&app, request).await)
+                    Ok::<_, Infallible>(middleware::handle(&app, request, tls).await)
                 }
             });
             // On the heap: a peer that has not said a word yet takes no room for it.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use everlock::clock::{Clock as _, Moment, SystemClock};
 use everlock::metrics::MetricsObserver;
-use everlock::observer::{Event, Observer};
+use everlock::observer::{Event, Observer, Trace};
 use everlock::{Cause, NodeId, Report};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -82,11 +82,13 @@ impl LogObserver {
     }
 }
 
-/// Logs; counts, and records what was in trouble, if anybody can look at it.
+/// Logs; counts, records what was in trouble, and traces, if anybody can look at it.
 pub(crate) struct Observers {
     pub(crate) log: LogObserver,
     pub(crate) metrics: Option<Arc<MetricsObserver>>,
     pub(crate) insights: Arc<Insights>,
+    /// Tells the requests that are traced.
+    pub(crate) traces: Option<Arc<dyn Observer>>,
 }
 
 impl Observer for Observers {
@@ -94,8 +96,15 @@ impl Observer for Observers {
         if let Some(metrics) = &self.metrics {
             metrics.event(event);
         }
+        if let Some(traces) = &self.traces {
+            traces.event(event);
+        }
         self.insights.event(event);
         self.log.event(event);
+    }
+
+    fn follow(&self) -> Option<Arc<dyn Trace>> {
+        self.traces.as_ref()?.follow()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::core::command::Command;
 use crate::core::marker::{Bar, MarkerCommand, MarkerState, bar};
 use crate::core::quorum::{Fault, FaultKind, Vote, majority};
 use crate::core::types::{NodeId, Resource};
-use crate::observer::{Event, Observer};
+use crate::observer::{CommandTrace, Event, Observer};
 
 /// What a look at a node's marker is called; every few seconds there is one.
 const MARK: &str = "mark";
@@ -36,6 +36,8 @@ pub(super) struct Witness {
     ears: Arc<Ears>,
     operation: &'static str,
     asked: Moment,
+    /// Who follows the operation hears of this command, too.
+    trace: Option<Box<dyn CommandTrace>>,
 }
 
 /// The same nodes, of which this observer hears from now on.
@@ -66,6 +68,7 @@ impl Observed {
             asked: self.ears.clock.now(),
             ears: Arc::clone(&self.ears),
             operation,
+            trace: None,
         }
     }
 }
@@ -79,6 +82,15 @@ impl Witness {
             vote,
             took: ears.clock.now().saturating_since(self.asked),
         });
+        if let Some(trace) = self.trace {
+            trace.answered(vote);
+        }
+    }
+
+    pub(super) fn sent(&mut self, together: usize) {
+        if let Some(trace) = &mut self.trace {
+            trace.sent(together);
+        }
     }
 }
 
@@ -128,7 +140,12 @@ impl Node for Observed {
     }
 
     fn submit(&self, command: Command, not_after: Moment, mut slot: ReplySlot) {
-        slot.witness = Some(self.witness(command.name()));
+        let operation = command.name();
+        let mut witness = self.witness(operation);
+        if let Some(trace) = slot.trace.take() {
+            witness.trace = trace.command(&self.ears.id, operation);
+        }
+        slot.witness = Some(witness);
         self.node.submit(command, not_after, slot);
     }
 

@@ -130,6 +130,7 @@ impl Request {
             // Who named its owner id has a lock of its own, and a line goes its own way.
             hands_on: hands_on && options.owner.is_none() && !options.fifo,
             proposals: AtomicU32::new(0),
+            trace: inner.observer.follow(),
         });
         Self {
             bid,

@@ -17,7 +17,7 @@ use crate::clock::{Clock, Moment};
 use crate::core::command::Command;
 use crate::core::quorum::{Fault, FaultKind, Vote};
 use crate::node::{Ballot, Node};
-use crate::observer::{Event, Observer};
+use crate::observer::{Event, Observer, Trace};
 
 /// Chores kept for one node: some ten megabytes.
 const MAX_CHORES: usize = 65_536;
@@ -55,6 +55,8 @@ struct QueueState {
 struct Chore {
     command: Command,
     until: Moment,
+    /// Follows whose chore it is; told of the first try alone.
+    trace: Option<Arc<dyn Trace>>,
 }
 
 impl Chores {
@@ -80,8 +82,14 @@ impl Chores {
         }
     }
 
-    /// Has a node told this, for as long as `patience` if it does not answer.
-    pub(super) fn add(&self, node: usize, command: Command, patience: Duration) {
+    /// Has a node told this, for as long as `patience` if it does not answer. `trace` hears of it.
+    pub(super) fn add(
+        &self,
+        node: usize,
+        command: Command,
+        patience: Duration,
+        trace: Option<Arc<dyn Trace>>,
+    ) {
         let Some(queue) = self.queues.get(node) else {
             return;
         };
@@ -91,7 +99,11 @@ impl Chores {
         if state.waiting.len() + state.deferred.len() >= MAX_CHORES {
             given_up = state.waiting.pop_front();
         }
-        state.waiting.push_back(Chore { command, until });
+        state.waiting.push_back(Chore {
+            command,
+            until,
+            trace,
+        });
         let worked = std::mem::replace(&mut state.worked, true);
         drop(state);
         if let Some(chore) = given_up {
@@ -140,11 +152,11 @@ impl Queue {
                 Some(_) => 1,
             };
             while told.len() < window
-                && let Some(chore) = self.take()
+                && let Some(mut chore) = self.take()
             {
                 let not_after = self.clock.now() + ANSWER_TIME;
-                self.node
-                    .submit(chore.command.clone(), not_after, ballot.slot(number));
+                let slot = ballot.slot(number).followed(chore.trace.take());
+                self.node.submit(chore.command.clone(), not_after, slot);
                 told.insert(number, chore);
                 number += 1;
             }

@@ -15,7 +15,7 @@ use crate::core::token::FencingToken;
 use crate::entropy;
 use crate::error::{ConfigError, Error};
 use crate::node::{Ballot, BallotReader};
-use crate::observer::Event;
+use crate::observer::{Event, Trace};
 
 /// A lease that was extended.
 #[derive(Clone, Debug)]
@@ -76,6 +76,7 @@ impl Redlock {
             held,
             started: inner.clock.now(),
             confirmed: Arc::default(),
+            trace: inner.observer.follow(),
         }
         .run(by)
         .await
@@ -94,6 +95,8 @@ struct Extend<'a> {
     held: Holding,
     started: Moment,
     confirmed: Arc<OnceLock<Confirmed>>,
+    /// Follows it through the nodes.
+    trace: Option<Arc<dyn Trace>>,
 }
 
 impl Extend<'_> {
@@ -159,7 +162,8 @@ impl Extend<'_> {
             let _ = self.confirmed.set(Confirmed { token, expires });
             for (node, vote) in answers.votes().enumerate() {
                 if vote == Some(&Vote::Absent) {
-                    inner.repair(node, &self.held, Confirmed { token, expires });
+                    let confirmed = Confirmed { token, expires };
+                    inner.repair(node, &self.held, confirmed, self.trace.as_ref());
                 }
             }
         }
@@ -182,12 +186,13 @@ impl Extend<'_> {
     /// A ballot that repairs nodes which answer after the outcome is known.
     fn ballot(&self) -> BallotReader {
         let (inner, held) = (Arc::clone(self.inner), self.held.clone());
-        let confirmed = Arc::clone(&self.confirmed);
-        Ballot::with_late(move |node, reply| {
+        let (confirmed, trace) = (Arc::clone(&self.confirmed), self.trace.clone());
+        let ballot = Ballot::with_late(move |node, reply| {
             if let (Vote::Absent, Some(confirmed)) = (reply.vote, confirmed.get()) {
-                inner.repair(node, &held, *confirmed);
+                inner.repair(node, &held, *confirmed, trace.as_ref());
             }
-        })
+        });
+        ballot.followed(self.trace.as_ref())
     }
 
     fn error(&self, outcome: ExtendOutcome, answers: &Answers) -> Error {
@@ -216,7 +221,13 @@ impl Extend<'_> {
 impl Inner {
     /// Gives a node of the minority the lock again, under acquire's own tests:
     /// the node refuses it if the lock was released or acquired anew meanwhile.
-    fn repair(&self, node: usize, held: &Holding, confirmed: Confirmed) {
+    fn repair(
+        &self,
+        node: usize,
+        held: &Holding,
+        confirmed: Confirmed,
+        trace: Option<&Arc<dyn Trace>>,
+    ) {
         let lease = self.remaining(confirmed.expires);
         if lease.is_zero() {
             return;
@@ -237,6 +248,7 @@ impl Inner {
         };
         let not_after = self.clock.now() + self.settings.node_timeout;
         // Nobody waits: the next extension tries again if this one is lost.
-        self.nodes[node].submit(command, not_after, Ballot::open().slot(node));
+        let slot = Ballot::open().followed(trace).slot(node);
+        self.nodes[node].submit(command, not_after, slot);
     }
 }

@@ -277,10 +277,10 @@ impl Place {
         let (spot, released) = (Arc::clone(&self.spot), self.released());
         // Nobody waits for the answers: all of them are late ones.
         let late = move |node, reply: Reply| spot.beaten(node, &reply.vote, released);
+        let (inner, trace) = (&self.bid.inner, self.bid.trace.as_ref());
         let ballot = Ballot::with_late(late);
-        let inner = &self.bid.inner;
         let not_after = inner.clock.now() + BEAT;
-        fanout::send(&inner.nodes, &command, not_after, &ballot);
+        fanout::send(&inner.nodes, &command, not_after, &ballot.followed(trace));
     }
 }
 

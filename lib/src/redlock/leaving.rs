@@ -129,6 +129,6 @@ impl Inner {
             call: place.call,
             ticket: place.ticket,
         };
-        self.chores.add(node, command, patience(TICKET_LIFE));
+        self.chores.add(node, command, patience(TICKET_LIFE), None);
     }
 }

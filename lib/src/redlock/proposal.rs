@@ -18,7 +18,7 @@ use crate::core::safeguards::Safeguard;
 use crate::core::token::FencingToken;
 use crate::core::types::{CallId, OwnerId, Resource};
 use crate::node::{Ballot, BallotReader};
-use crate::observer::{AttemptOutcome, Event};
+use crate::observer::{AttemptOutcome, Event, Trace};
 
 /// Answers of healthy nodes come this close to one another.
 const STRAGGLING: Duration = Duration::from_millis(10);
@@ -35,6 +35,8 @@ pub(super) struct Bid {
     pub(super) hands_on: bool,
     /// Proposals are counted, so that an undo can tell each from those before it.
     pub(super) proposals: AtomicU32,
+    /// Follows the request, for whoever launches its proposals.
+    pub(super) trace: Option<Arc<dyn Trace>>,
 }
 
 impl Bid {
@@ -84,10 +86,12 @@ impl Bid {
         .with_baselines(inner.clocks.baselines());
         let not_after = (started + inner.settings.node_timeout).min(attempt.hopeless_from());
         let named = (&self.resource, &self.owner);
-        let proposal = Proposal::new(inner, named, self.lease, (call, token, tokens), turn);
+        let trace = self.trace.as_ref();
+        let proposal = Proposal::new(inner, named, self.lease, (call, token, tokens), turn, trace);
         let armed = Armed::new(&proposal, attempt, started);
         let command = proposal.command();
         let ballot = Ballot::with_late(move |node, reply| proposal.late(node, &reply.vote));
+        let ballot = ballot.followed(trace);
         fanout::send(&inner.nodes, &command, not_after, &ballot);
         Flight {
             releases,
@@ -176,6 +180,7 @@ struct Proposal {
     token: FencingToken,
     reserve: u32,
     turn: Option<Turn>,
+    trace: Option<Arc<dyn Trace>>,
     /// The grant of another call that won in place of the proposed one.
     kept: OnceLock<FencingToken>,
 }
@@ -187,6 +192,7 @@ impl Proposal {
         lease: Duration,
         (call, token, reserve): (CallId, FencingToken, u32),
         turn: Option<Turn>,
+        trace: Option<&Arc<dyn Trace>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             inner: Arc::clone(inner),
@@ -197,6 +203,7 @@ impl Proposal {
             token,
             reserve,
             turn,
+            trace: trace.cloned(),
             kept: OnceLock::new(),
         })
     }
@@ -235,7 +242,9 @@ impl Proposal {
     fn undo(&self, node: usize) {
         if Safeguard::Undo.is_on() {
             let patience = patience(self.lease);
-            self.inner.chores.add(node, self.undoing(), patience);
+            let trace = self.trace.clone();
+            let chores = &self.inner.chores;
+            chores.add(node, self.undoing(), patience, trace);
         }
     }
 
@@ -243,7 +252,7 @@ impl Proposal {
     fn undo_now(&self, node: usize) {
         if Safeguard::Undo.is_on() {
             let not_after = self.inner.clock.now() + self.inner.settings.node_timeout;
-            let slot = Ballot::open().slot(node);
+            let slot = Ballot::open().slot(node).followed(self.trace.clone());
             self.inner.nodes[node].submit(self.undoing(), not_after, slot);
         }
     }

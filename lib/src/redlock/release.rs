@@ -14,7 +14,7 @@ use crate::core::quorum::{Fault, FaultKind, Reply, Vote};
 use crate::core::token::FencingToken;
 use crate::error::Error;
 use crate::node::{Ballot, BallotReader};
-use crate::observer::Event;
+use crate::observer::{Event, Trace};
 
 /// A node that holds a newer grant each time it is asked is asked this often.
 const MAX_ASKS: u32 = 3;
@@ -80,7 +80,7 @@ impl Inner {
         // The chores take their time, and tell nobody; who waits must not wait for them.
         self.send_release(held, token, place, &Ballot::open());
         for node in 0..self.nodes.len() {
-            self.settle(node, held, token);
+            self.settle(node, held, token, None);
             if let Some(place) = place {
                 self.leave(node, &held.resource, place);
             }
@@ -133,13 +133,20 @@ impl Inner {
         fanout::send(&self.nodes, release, not_after, &Ballot::open());
     }
 
-    pub(super) fn settle(&self, node: usize, held: &Holding, token: FencingToken) {
+    pub(super) fn settle(
+        &self,
+        node: usize,
+        held: &Holding,
+        token: FencingToken,
+        trace: Option<Arc<dyn Trace>>,
+    ) {
         let command = Command::Settle {
             resource: held.resource.clone(),
             owner: held.owner.clone(),
             token,
         };
-        self.chores.add(node, command, patience(Duration::ZERO));
+        let patience = patience(Duration::ZERO);
+        self.chores.add(node, command, patience, trace);
     }
 }
 
@@ -149,19 +156,23 @@ struct Release<'a> {
     asked: FencingToken,
     place: Option<Stay>,
     settling: Arc<Settling>,
+    /// Follows it through the nodes.
+    trace: Option<Arc<dyn Trace>>,
 }
 
 impl<'a> Release<'a> {
     fn new(inner: &'a Arc<Inner>, held: Holding) -> Self {
         let asked = held.token.unwrap_or_else(|| inner.propose(None));
         let place = inner.leaving.take(&held.resource, &held.owner);
-        let settling = Settling::new(inner, held.clone(), asked, place);
+        let trace = inner.observer.follow();
+        let settling = Settling::new(inner, held.clone(), asked, place, trace.clone());
         Self {
             inner,
             held,
             asked,
             place,
             settling,
+            trace,
         }
     }
 
@@ -169,7 +180,8 @@ impl<'a> Release<'a> {
         let inner = self.inner;
         let started = inner.clock.now();
         let settling = Arc::clone(&self.settling);
-        let mut ballot = Ballot::with_late(move |node, reply| settling.note(node, &reply.vote));
+        let ballot = Ballot::with_late(move |node, reply| settling.note(node, &reply.vote));
+        let mut ballot = ballot.followed(self.trace.as_ref());
         let not_after = inner.send_release(&self.held, self.asked, self.place, &ballot);
         let mut votes: Vec<Option<Vote>> = vec![None; inner.nodes.len()];
         let judged = tokio::time::timeout(

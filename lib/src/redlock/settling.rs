@@ -12,6 +12,7 @@ use super::{Holding, Inner};
 use crate::core::quorum::Vote;
 use crate::core::safeguards::Safeguard;
 use crate::core::token::FencingToken;
+use crate::observer::Trace;
 
 pub(super) struct Settling {
     inner: Arc<Inner>,
@@ -20,6 +21,8 @@ pub(super) struct Settling {
     asked: FencingToken,
     /// The place in line that is left with the release.
     place: Option<Stay>,
+    /// Follows the release.
+    trace: Option<Arc<dyn Trace>>,
     state: Mutex<State>,
 }
 
@@ -43,6 +46,7 @@ impl Settling {
         held: Holding,
         asked: FencingToken,
         place: Option<Stay>,
+        trace: Option<Arc<dyn Trace>>,
     ) -> Arc<Self> {
         let answers = vec![None; inner.nodes.len()];
         let state = Mutex::new(State {
@@ -54,6 +58,7 @@ impl Settling {
             held,
             asked,
             place,
+            trace,
             state,
         })
     }
@@ -109,7 +114,8 @@ impl Settling {
             let Some(answer) = answer else { continue };
             if answer.over.max(answer.settled) < Some(token) && Safeguard::Settle.is_on() {
                 answer.settled = Some(token);
-                self.inner.settle(node, &self.held, token);
+                self.inner
+                    .settle(node, &self.held, token, self.trace.clone());
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::admin::{self, Desk};
 use crate::config::{Listen, Nodes, Settings, Sources};
 use crate::router::ROUTES;
 use crate::server::{self, Listeners};
-use crate::{App, Insights, Metrics, nodes, telemetry};
+use crate::{App, Insights, Metrics, Traces, Watchers, nodes, telemetry};
 
 /// What shells report of a process that a signal ended.
 const SIGNAL_EXIT: i32 = 128;
@@ -32,8 +32,12 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
 }
 
 async fn serve(mut settings: Settings) -> ExitCode {
-    let (metrics, insights) = (metrics(&settings), insights(&settings));
-    let redlock = nodes::connect_watched(&settings, &metrics, Arc::clone(&insights)).await;
+    let watchers = match watchers(&settings) {
+        Ok(watchers) => watchers,
+        Err(problem) => return failed(&problem),
+    };
+    let traces = watchers.traces.clone();
+    let redlock = nodes::connect_watched(&settings, &watchers).await;
     let redlock = match redlock {
         Ok(redlock) => redlock,
         Err(error @ ConfigError::BadUrl { .. }) => return misconfigured(&[error.to_string()]),
@@ -63,7 +67,7 @@ async fn serve(mut settings: Settings) -> ExitCode {
     };
     let prefix = &settings.global_prefix;
     let (count, limits) = (redlock.node_count(), settings.limits.clone());
-    let app = App::watched(redlock, prefix, limits, gate, metrics, insights);
+    let app = App::watched(redlock, prefix, limits, gate, watchers);
     let admin = match open(&settings, &app) {
         Ok(admin) => admin,
         Err(problem) => return failed(&problem),
@@ -90,26 +94,38 @@ async fn serve(mut settings: Settings) -> ExitCode {
         tracing::info!("ended in order");
     }
     // The last: how the end went can be seen until it is over.
-    if let Some(admin) = admin {
-        admin.stop().await;
-    }
+    let closing = async {
+        if let Some(admin) = admin {
+            admin.stop().await;
+        }
+    };
+    tokio::join!(closing, traces.stop());
     ExitCode::SUCCESS
 }
 
-/// Without an admin listener nobody could read the figures.
-fn metrics(settings: &Settings) -> Metrics {
-    match settings.admin {
-        None => Metrics::off(),
-        Some(_) => Metrics::on(ROUTES.iter().map(|(path, _)| *path)),
-    }
-}
-
-/// Nor look at what was recorded.
-fn insights(settings: &Settings) -> Arc<Insights> {
-    match settings.admin {
-        None => Insights::off(),
-        Some(_) => Insights::on(),
-    }
+/// Without an admin listener nobody could read figures, nor look at what was recorded; without a
+/// collector nobody takes traces.
+fn watchers(settings: &Settings) -> Result<Watchers, String> {
+    let (metrics, insights) = if settings.admin.is_some() {
+        let routes = ROUTES.iter().map(|(path, _)| *path);
+        (Metrics::on(routes), Insights::on())
+    } else {
+        (Metrics::off(), Insights::off())
+    };
+    let traces = match &settings.traces {
+        None => Traces::off(),
+        Some(wanted) => {
+            let traces = Traces::start(wanted, &settings.nodes)?;
+            let collector = wanted.shown_endpoint();
+            tracing::info!(collector, "requests are traced");
+            traces
+        }
+    };
+    Ok(Watchers {
+        metrics,
+        insights,
+        traces,
+    })
 }
 
 /// Opens the admin listener, if there is to be one.

@@ -19,7 +19,7 @@ use super::{Problems, parse};
 pub struct Sources {
     /// Values of the flags, by flag.
     pub flags: BTreeMap<String, Vec<String>>,
-    /// The environment; only `EVERLOCK_…` is looked at.
+    /// The environment; only `EVERLOCK_…` and `OTEL_…` are looked at.
     pub env: Vec<(String, String)>,
 }
 
@@ -165,13 +165,23 @@ impl<'a> Reader<'a> {
             self.problem(&given.source, "takes one value");
             return None;
         };
-        match parse(text) {
+        self.made(flag, &given.source, parse(text))
+    }
+
+    /// What was made of a text, if anything could be.
+    fn made<T: Shown>(
+        &mut self,
+        name: &'static str,
+        source: &Source,
+        made: Result<T, String>,
+    ) -> Option<T> {
+        match made {
             Ok(value) => {
-                self.show(flag, value.shown(), &given.source);
+                self.show(name, value.shown(), source);
                 Some(value)
             }
             Err(problem) => {
-                self.problem(&given.source, &problem);
+                self.problem(source, &problem);
                 None
             }
         }
@@ -248,9 +258,14 @@ impl<'a> Reader<'a> {
 
     /// What is in the file that this setting names; an error is noted already.
     pub(super) fn open_path(&mut self, flag: &'static str, path: &Path) -> Result<Vec<u8>, ()> {
+        self.open_named(&self.source(flag), path)
+    }
+
+    /// What is in the file that is named there; an error is noted already.
+    pub(super) fn open_named(&mut self, source: &Source, path: &Path) -> Result<Vec<u8>, ()> {
         (self.files)(path).map_err(|error| {
             let problem = format!("{} can't be read: {error}", path.display());
-            self.problem(&self.source(flag), &problem);
+            self.problem(source, &problem);
         })
     }
 
@@ -264,6 +279,17 @@ impl<'a> Reader<'a> {
         };
         self.show(name, shown, &source);
         value
+    }
+
+    /// A variable that has no flag and no place in the file; an empty one is as good as none.
+    pub(super) fn read_variable<T: Shown>(
+        &mut self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let given = self.sources.variable(name);
+        let value = given.filter(|value| !value.is_empty())?.to_owned();
+        self.made(name, &Source::Variable(name), parse(&value))
     }
 
     /// The file of settings, if there is one.

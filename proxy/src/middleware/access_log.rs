@@ -1,7 +1,9 @@
-//! One line for each request, and one count, when it is answered or abandoned.
+//! One line for each request, one count, and the end of its span, when it is answered or abandoned.
 //!
 //! It holds no key and no uuid: a key may name a customer, and whoever knows
 //! the uuid can release the lock.
+
+use std::sync::Arc;
 
 use everlock::AttemptCounter;
 use everlock::clock::{Clock as _, Moment, SystemClock};
@@ -11,6 +13,7 @@ use hyper::header::HeaderValue;
 use crate::answer::Answer;
 use crate::metrics::{Metrics, OTHER_ROUTE, method_name};
 use crate::router::Route;
+use crate::traces::RequestTrace;
 
 /// The status that nginx gives a request whose client has gone.
 const CLIENT_GONE: u16 = 499;
@@ -24,6 +27,7 @@ pub(super) struct AccessLog {
     /// Attempts of an acquire, which may be abandoned at any time.
     pub(super) attempts: AttemptCounter,
     metrics: Metrics,
+    trace: Option<Arc<RequestTrace>>,
     ended: bool,
 }
 
@@ -33,6 +37,7 @@ impl AccessLog {
         route: Option<Route>,
         id: &HeaderValue,
         metrics: &Metrics,
+        trace: Option<Arc<RequestTrace>>,
     ) -> Self {
         Self {
             method: method.clone(),
@@ -41,12 +46,16 @@ impl AccessLog {
             started: SystemClock.now(),
             attempts: AttemptCounter::default(),
             metrics: metrics.clone(),
+            trace,
             ended: false,
         }
     }
 
     pub(super) fn end(&mut self, answer: &Answer) {
         self.ended = true;
+        if let Some(trace) = &self.trace {
+            trace.end(Some(answer.status));
+        }
         self.write(answer.status.as_u16(), answer.attempts);
     }
 
@@ -58,6 +67,8 @@ impl AccessLog {
         self.metrics.answered(path, &self.method, status, took);
         let method = method_name(&self.method);
         let id = self.id.to_str().unwrap_or_default();
+        let trace_id = self.trace.as_ref().map(|trace| trace.id());
+        let trace_id = trace_id.as_deref();
         // Probes come all the time and say nothing new.
         if matches!(self.route, Some(Route::Healthz | Route::Readyz)) {
             tracing::debug!(
@@ -66,6 +77,7 @@ impl AccessLog {
                 status,
                 micros,
                 request_id = id,
+                trace_id,
                 "request"
             );
         } else {
@@ -76,6 +88,7 @@ impl AccessLog {
                 micros,
                 attempts,
                 request_id = id,
+                trace_id,
                 "request"
             );
         }
@@ -85,6 +98,9 @@ impl AccessLog {
 impl Drop for AccessLog {
     fn drop(&mut self) {
         if !self.ended {
+            if let Some(trace) = &self.trace {
+                trace.end(None);
+            }
             let attempts = Some(self.attempts.made());
             self.write(CLIENT_GONE, attempts.filter(|attempts| *attempts > 0));
         }

@@ -9,6 +9,8 @@ mod identity;
 mod limits;
 mod request_id;
 
+use std::sync::Arc;
+
 use everlock::AttemptCounter;
 use everlock::clock::Moment;
 use http_body_util::Full;
@@ -21,20 +23,47 @@ use self::access_log::AccessLog;
 use crate::answer::Answer;
 use crate::api::{Fields, millis};
 use crate::app::App;
+use crate::metrics::method_name;
 use crate::problem::{Kind, Problem};
 use crate::router::{self, Route};
+use crate::traces::RequestTrace;
 use crate::verb::Verb;
-use crate::{body, handlers, openapi};
+use crate::{body, handlers, openapi, traces};
 
 const TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Answers one request. Dropping the future ends what it had begun.
-pub(crate) async fn handle(app: &App, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let _busy = app.requests.token();
-    let (parts, mut body) = request.into_parts();
-    let id = request_id::of(&parts.headers);
+/// Answers one request, which came over TLS or not. Dropping the future ends what it had begun.
+pub(crate) async fn handle(
+    app: &App,
+    request: Request<Incoming>,
+    tls: bool,
+) -> Response<Full<Bytes>> {
+    let (parts, body) = request.into_parts();
     let route = router::find(parts.uri.path());
-    let mut log = AccessLog::begin(&parts.method, route, &id, &app.metrics);
+    let is_probe = matches!(route, Some(Route::Healthz | Route::Readyz));
+    let path = route.map(Route::path);
+    let method = method_name(&parts.method);
+    let trace = app.traces.begin(&parts, path, method, is_probe, tls);
+    match trace {
+        None => answered(app, parts, body, route, None).await,
+        Some(trace) => {
+            // On the heap: a request that is not traced takes no room for it.
+            let work = answered(app, parts, body, route, Some(Arc::clone(&trace)));
+            Box::pin(traces::within(trace, work)).await
+        }
+    }
+}
+
+async fn answered(
+    app: &App,
+    parts: Parts,
+    mut body: Incoming,
+    route: Option<Route>,
+    trace: Option<Arc<RequestTrace>>,
+) -> Response<Full<Bytes>> {
+    let _busy = app.requests.token();
+    let id = request_id::of(&parts.headers);
+    let mut log = AccessLog::begin(&parts.method, route, &id, &app.metrics, trace);
     let answer = match respond(app, &parts, &mut body, route, &log.attempts).await {
         Ok(answer) => answer,
         Err(problem) => {

@@ -28,5 +28,6 @@ mod serving_tls;
 mod shutdown;
 mod support;
 mod tls;
+mod traces;
 mod tune;
 mod unix_socket;

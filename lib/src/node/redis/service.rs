@@ -202,13 +202,14 @@ impl<'a> Service<'a> {
         self.send_parcels(pack(sent, |sent| &sent.command));
     }
 
-    fn send_parcels(&mut self, parcels: Vec<Parcel<Sent>>) {
-        self.commands_in_flight += parcels
-            .iter()
-            .map(|parcel| parcel.items.len())
-            .sum::<usize>();
+    fn send_parcels(&mut self, mut parcels: Vec<Parcel<Sent>>) {
         let mut pipeline = Pipeline::with_capacity(parcels.len());
-        for Parcel { items } in &parcels {
+        for Parcel { items } in &mut parcels {
+            let together = items.len();
+            self.commands_in_flight += together;
+            for sent in items.iter_mut() {
+                sent.slot.sent(together);
+            }
             let commands: Vec<_> = items.iter().map(|sent| &sent.command).collect();
             pipeline.add_command(scripts::call(&commands, &self.link.facts.run_id));
         }
@@ -233,10 +234,9 @@ impl<'a> Service<'a> {
             result,
             number,
         } = returned;
-        self.commands_in_flight -= parcels
-            .iter()
-            .map(|parcel| parcel.items.len())
-            .sum::<usize>();
+        for parcel in &parcels {
+            self.commands_in_flight -= parcel.items.len();
+        }
         self.sent_at.retain(|(other, _)| *other != number);
         self.quiet_ticks = 0;
         let values = match result {

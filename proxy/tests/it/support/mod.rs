@@ -12,7 +12,7 @@ use std::time::Duration;
 use everlock::Redlock;
 use everlock_proxy::config::{Listen, Settings, Sources};
 use everlock_proxy::server::{self, Listeners};
-use everlock_proxy::{App, Insights, Metrics, nodes};
+use everlock_proxy::{App, Insights, Watchers, nodes};
 use everlock_testkit::{ProcessUnderTest, RedisCluster};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -62,8 +62,11 @@ impl Local {
         let prefix = &settings.global_prefix;
         let insights = Insights::on();
         let recorder = Arc::clone(&insights);
-        let (locks, metrics) = (redlock.clone(), Metrics::off());
-        let app = App::watched(locks, prefix, settings.limits, gate, metrics, recorder);
+        let watchers = Watchers {
+            insights: recorder,
+            ..Watchers::default()
+        };
+        let app = App::watched(redlock.clone(), prefix, settings.limits, gate, watchers);
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(server::run(listeners, app, async {
             let _ = stopped.await;
