@@ -4,6 +4,7 @@
 //! one for each try. No line holds a key, a uuid or a URL.
 
 mod lines;
+mod quorum;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use self::lines::Lines;
+use self::quorum::{Change, Quorum};
 use crate::config::LogFormat;
 use crate::insights::Insights;
 
@@ -68,10 +70,11 @@ enum NodeState {
     Down,
 }
 
-/// Logs the changes of nodes.
+/// Logs the changes of nodes, and of whether a quorum of them votes.
 #[derive(Debug, Default)]
 pub(crate) struct LogObserver {
     nodes: Mutex<HashMap<NodeId, NodeState>>,
+    quorum: Quorum,
 }
 
 impl LogObserver {
@@ -134,6 +137,17 @@ impl Observer for LogObserver {
                 tracing::warn!(%node, votes_in_seconds = votes_in, why, "node may have lost grants or let them go early, and waits before it votes");
             }
             _ => {}
+        }
+        match self.quorum.event(event) {
+            Some(Change::Lost { guarded, down }) => {
+                tracing::warn!(
+                    down,
+                    guarded,
+                    "no quorum of nodes votes: no lock can be taken"
+                );
+            }
+            Some(Change::Back) => tracing::info!("a quorum of nodes votes again"),
+            None => {}
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Nothing is bound before the settings are read and the nodes judged.
 
+use std::convert::Infallible;
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -58,11 +60,7 @@ async fn serve(mut settings: Settings) -> ExitCode {
         Ok(listeners) => listeners,
         Err(error) => return failed(&error),
     };
-    let signals = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    );
-    let (Ok(mut term), Ok(mut interrupt)) = signals else {
+    let Ok((mut term, mut interrupt, hangup)) = signals(tls) else {
         return failed(&"signals can't be handled");
     };
     let prefix = &settings.global_prefix;
@@ -90,7 +88,11 @@ async fn serve(mut settings: Settings) -> ExitCode {
             std::process::exit(SIGNAL_EXIT + number);
         });
     });
-    if ended.await {
+    let ended = tokio::select! {
+        ended = ended => ended,
+        never = note_hangups(hangup) => match never {},
+    };
+    if ended {
         tracing::info!("ended in order");
     }
     // The last: how the end went can be seen until it is over.
@@ -145,6 +147,24 @@ fn open(settings: &Settings, app: &Arc<App>) -> Result<Option<admin::Running>, S
     }
     tracing::info!(admin = %bound, "operators are served");
     admin::start(listener, desk).map(Some).map_err(cant)
+}
+
+/// What ends the process, and what is only noted: with TLS, the watch over the certificate's files
+/// hears of SIGHUP by itself.
+fn signals(tls: bool) -> io::Result<(Signal, Signal, Option<Signal>)> {
+    let hangup = (!tls).then(|| signal(SignalKind::hangup())).transpose()?;
+    let term = signal(SignalKind::terminate())?;
+    Ok((term, signal(SignalKind::interrupt())?, hangup))
+}
+
+/// SIGHUP asks daemons to read their files anew. It must not end this one where there are none.
+async fn note_hangups(hangup: Option<Signal>) -> Infallible {
+    if let Some(mut hangup) = hangup {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP: there is no certificate to read anew; settings need a restart");
+        }
+    }
+    std::future::pending().await
 }
 
 /// The number of the signal that came.

@@ -81,6 +81,30 @@ async fn three_hung_nodes_are_an_outage_until_they_go_on() {
 }
 
 #[tokio::test]
+async fn a_quorum_that_is_lost_and_one_that_is_back_are_a_line_each() {
+    const LOST: &str = "no quorum of nodes votes";
+    const BACK: &str = "a quorum of nodes votes again";
+    let nodes = RedisCluster::start(3);
+    let mut proxy = Proxy::over(&nodes, &[]).await.ready().await;
+    nodes.pause(0);
+    let down = |line: &str| line.contains("node is down");
+    proxy.process.wait_for_line(down, SOON).await;
+    assert!(!proxy.process.output().contains(LOST), "a majority is left");
+    nodes.pause(1);
+    let lost = |line: &str| line.contains(LOST);
+    let line = proxy.process.wait_for_line(lost, SOON).await;
+    assert!(line.contains("WARN") && line.contains("down=2"), "{line}");
+    nodes.resume(1);
+    let back = |line: &str| line.contains(BACK);
+    proxy.process.wait_for_line(back, SOON).await;
+    nodes.resume(0);
+    proxy.client().until_ready(200).await;
+    let output = proxy.process.output();
+    assert_eq!(output.matches(LOST).count(), 1, "{output}");
+    assert_eq!(output.matches(BACK).count(), 1, "{output}");
+}
+
+#[tokio::test]
 async fn three_dead_nodes_are_an_outage_until_they_are_back() {
     let nodes = RedisCluster::start_durable(5);
     let proxy = Proxy::over(&nodes, &[]).await.ready().await;

@@ -206,3 +206,19 @@ async fn the_port_is_free_after_the_end() {
     });
     assert!(free.await);
 }
+
+#[tokio::test]
+async fn a_hangup_is_no_reason_to_end() {
+    let nodes = RedisCluster::start(1);
+    let mut proxy = Proxy::over(&nodes, &[]).await.ready().await;
+    for count in 1..=2 {
+        proxy.process.signal(Signal::HUP);
+        let noted = eventually(SOON, || async {
+            proxy.process.output().matches("SIGHUP").count() == count
+        });
+        assert!(noted.await, "{}", proxy.process.output());
+    }
+    assert_eq!(proxy.client().try_acquire("k", "u").await.status, 200);
+    proxy.process.signal(Signal::TERM);
+    assert!(proxy.process.wait_exit(END_WITHIN).await.success());
+}
