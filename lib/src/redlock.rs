@@ -207,6 +207,14 @@ impl Redlock {
         self.inner.settings.drift.of(lease)
     }
 
+    /// How many commands that clean up (undos, settlements, places in line that are left) have yet
+    /// to be answered by the node that they are for. They are given up when what they are about
+    /// has ended by itself.
+    #[must_use]
+    pub fn pending_cleanups(&self) -> usize {
+        self.inner.chores.pending()
+    }
+
     /// Waits until nothing is left to undo or settle on any node, `within` this
     /// time at most. Whether that was reached. For an orderly end of a process.
     pub async fn drained(&self, within: Duration) -> bool {

@@ -24,7 +24,7 @@ use hyper::{Request, Response};
 
 use self::console::Console;
 use self::routes::{Access, Page};
-pub use self::server::{Running, start};
+pub use self::server::{Running, start, start_within};
 use crate::answer::Answer;
 use crate::app::App;
 use crate::config::{AdminSettings, Settings, ShownSetting};

@@ -51,6 +51,8 @@ pub struct App {
     pub(crate) waiters: Arc<Semaphore>,
     /// Requests that are being answered.
     pub(crate) requests: TaskTracker,
+    /// Connections that are open.
+    pub(crate) connections: TaskTracker,
     pub(crate) metrics: Metrics,
     pub(crate) traces: Traces,
     drain: CancellationToken,
@@ -88,6 +90,7 @@ impl App {
             waiters: Arc::new(Semaphore::new(limits.max_waiters)),
             limits,
             requests: TaskTracker::new(),
+            connections: TaskTracker::new(),
             drain: CancellationToken::new(),
             prefix: prefix.to_owned(),
         })
@@ -116,6 +119,9 @@ impl App {
             requests: self.requests.len(),
             acquires: self.limits.max_waiters - self.waiters.available_permits(),
             acquires_limit: self.limits.max_waiters,
+            connections: self.connections.len(),
+            connections_limit: self.limits.max_connections,
+            cleanups: self.redlock.pending_cleanups(),
         }
     }
 

@@ -29,7 +29,7 @@ const BUILD_INFO: (&str, &str) = (
     "Which everlock this is; it is always 1.",
 );
 /// What is asked for when metrics are read, in the order of [`Sample::values`].
-const SAMPLED: [(&str, &str); 5] = [
+const SAMPLED: [(&str, &str); 8] = [
     (
         "everlock_ready",
         "Whether locks can be served, as far as nodes were heard of last; /readyz asks them.",
@@ -47,6 +47,18 @@ const SAMPLED: [(&str, &str); 5] = [
         "everlock_acquires_limit",
         "Seats for acquires; more are answered 429.",
     ),
+    (
+        "everlock_connections",
+        "Connections to the API that are open.",
+    ),
+    (
+        "everlock_connections_limit",
+        "Connections to the API that may be open; more wait to be accepted.",
+    ),
+    (
+        "everlock_undo_pending",
+        "Clean-up commands that a node has yet to answer.",
+    ),
 ];
 
 /// What is asked for when metrics are read, rather than counted before.
@@ -58,6 +70,10 @@ pub(crate) struct Sample {
     pub(crate) requests: usize,
     pub(crate) acquires: usize,
     pub(crate) acquires_limit: usize,
+    pub(crate) connections: usize,
+    pub(crate) connections_limit: usize,
+    /// Commands that clean up and were not answered yet.
+    pub(crate) cleanups: usize,
 }
 
 impl Sample {
@@ -70,6 +86,9 @@ impl Sample {
             self.requests as f64,
             self.acquires as f64,
             self.acquires_limit as f64,
+            self.connections as f64,
+            self.connections_limit as f64,
+            self.cleanups as f64,
         ]
     }
 }

@@ -55,7 +55,7 @@ pub async fn run(
     let server = Server {
         builder: builder(),
         seats: Arc::new(Semaphore::new(app.limits.max_connections)),
-        connections: TaskTracker::new(),
+        connections: app.connections.clone(),
         closing: CancellationToken::new(),
         over: CancellationToken::new(),
         app,

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ struct Queue {
     state: Mutex<QueueState>,
     added: Notify,
     emptied: Notify,
+    /// Chores that were neither answered nor given up.
+    pending: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -74,6 +77,7 @@ impl Chores {
                 state: Mutex::default(),
                 added: Notify::new(),
                 emptied: Notify::new(),
+                pending: AtomicUsize::new(0),
             })
         };
         Self {
@@ -104,6 +108,7 @@ impl Chores {
             until,
             trace,
         });
+        queue.pending.fetch_add(1, Ordering::Relaxed);
         let worked = std::mem::replace(&mut state.worked, true);
         drop(state);
         if let Some(chore) = given_up {
@@ -114,6 +119,14 @@ impl Chores {
         } else {
             self.runtime.spawn(Arc::clone(queue).work());
         }
+    }
+
+    /// How many are not done.
+    pub(super) fn pending(&self) -> usize {
+        let queues = self.queues.iter();
+        queues
+            .map(|queue| queue.pending.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Waits until no node has anything left to be told.
@@ -201,6 +214,7 @@ impl Queue {
                 }
             } else {
                 let node = self.node.id();
+                self.pending.fetch_sub(1, Ordering::Relaxed);
                 self.observer.event(&Event::CleanedUp {
                     node,
                     operation: chore.command.name(),
@@ -250,6 +264,7 @@ impl Queue {
     }
 
     fn note_given_up(&self, chore: &Chore) {
+        self.pending.fetch_sub(1, Ordering::Relaxed);
         let vote = Vote::Failed(Fault::unknown(FaultKind::Timeout, "given up"));
         self.observer.event(&Event::CleanedUp {
             node: self.node.id(),

@@ -47,6 +47,15 @@ pub struct Running {
 
 /// Serves in a thread of its own from now on.
 pub fn start(listener: std::net::TcpListener, desk: Desk) -> io::Result<Running> {
+    start_within(listener, desk, HEADER_TIMEOUT)
+}
+
+/// The same, where a header and the pause before it may take so long.
+pub fn start_within(
+    listener: std::net::TcpListener,
+    desk: Desk,
+    header_timeout: Duration,
+) -> io::Result<Running> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -57,7 +66,7 @@ pub fn start(listener: std::net::TcpListener, desk: Desk) -> io::Result<Running>
     let thread = std::thread::Builder::new()
         .name("everlock-admin".to_owned())
         .spawn(move || {
-            serve(runtime, listener, desk, &stopped);
+            serve(runtime, listener, (desk, header_timeout), &stopped);
             // Nobody listens after a drop.
             let _ = told.send(());
         })?;
@@ -88,7 +97,12 @@ impl Drop for Running {
     }
 }
 
-fn serve(runtime: Runtime, listener: std::net::TcpListener, desk: Desk, stop: &CancellationToken) {
+fn serve(
+    runtime: Runtime,
+    listener: std::net::TcpListener,
+    (desk, header_timeout): (Desk, Duration),
+    stop: &CancellationToken,
+) {
     runtime.block_on(async {
         let listener = match TcpListener::from_std(listener) {
             Ok(listener) => listener,
@@ -103,7 +117,7 @@ fn serve(runtime: Runtime, listener: std::net::TcpListener, desk: Desk, stop: &C
         };
         let (desk, connections) = (Arc::new(desk), TaskTracker::new());
         tokio::select! {
-            never = accept(&listener, &desk, &connections, stop) => match never {},
+            never = accept(&listener, (&desk, header_timeout), &connections, stop) => match never {},
             () = upkeep => {}
             () = stop.cancelled() => {}
         }
@@ -117,7 +131,7 @@ fn serve(runtime: Runtime, listener: std::net::TcpListener, desk: Desk, stop: &C
 
 async fn accept(
     listener: &TcpListener,
-    desk: &Arc<Desk>,
+    (desk, header_timeout): (&Arc<Desk>, Duration),
     connections: &TaskTracker,
     stop: &CancellationToken,
 ) -> Infallible {
@@ -127,7 +141,7 @@ async fn accept(
         let seat = seat.expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((stream, _)) => {
-                let serving = connection(stream, Arc::clone(desk), stop.clone());
+                let serving = connection(stream, Arc::clone(desk), header_timeout, stop.clone());
                 connections.spawn(async move {
                     serving.await;
                     drop(seat);
@@ -142,7 +156,12 @@ async fn accept(
 }
 
 /// One connection, from its first byte to its last.
-async fn connection(stream: TcpStream, desk: Arc<Desk>, stop: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    desk: Arc<Desk>,
+    header_timeout: Duration,
+    stop: CancellationToken,
+) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let desk = Arc::clone(&desk);
@@ -151,7 +170,7 @@ async fn connection(stream: TcpStream, desk: Arc<Desk>, stop: CancellationToken)
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(header_timeout)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_BUFFER);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(Prompt::new(stream)), service));

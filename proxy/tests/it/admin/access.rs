@@ -1,10 +1,15 @@
 //! Who may ask the admin listener.
 
+use std::time::Duration;
+
+use everlock_proxy::admin::{self, Desk};
+use everlock_proxy::config::{Settings, Sources};
+use everlock_proxy::{App, Gate, nodes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::{TOKEN, dev};
-use crate::support::{Answer, Client, SOON, run};
+use crate::support::{Answer, Client, SOON, Wire, run, timed};
 
 const ANY: &str = "0.0.0.0:0";
 const LOCAL: &str = "127.0.0.1:0";
@@ -137,4 +142,33 @@ async fn who_never_reads_the_answers_gives_up_the_seat() {
     let answer = answer.expect("a seat is free again");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     drop(deaf);
+}
+
+#[tokio::test]
+async fn who_never_ends_a_header_and_who_asks_nothing_more_is_cut_off() {
+    const HEADER_TIMEOUT: Duration = Duration::from_millis(500);
+    let flag = |name: &str, value: &str| (name.to_owned(), vec![value.to_owned()]);
+    let flags = [flag("dev", "true"), flag("admin-listen", LOCAL)].into();
+    let env = Vec::new();
+    let settings = Settings::read(Sources { flags, env }).unwrap();
+    let redlock = nodes::connect(&settings).await.unwrap();
+    let app = App::new(redlock, "t", settings.limits.clone(), Gate::open());
+    let desk = Desk::new(&app, &settings).unwrap();
+    let listener = std::net::TcpListener::bind(LOCAL).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let running = admin::start_within(listener, desk, HEADER_TIMEOUT).unwrap();
+    let (mut slow, mut idle) = (Wire::open(addr).await, Wire::open(addr).await);
+    slow.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-")
+        .await;
+    idle.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
+    idle.read_until("200 OK").await;
+    let ((), took) = timed(async {
+        slow.ended().await;
+        idle.ended().await;
+    })
+    .await;
+    // A timeout of the usual length would be no matter of a test.
+    assert!(took < SOON, "{took:?}");
+    running.stop().await;
 }

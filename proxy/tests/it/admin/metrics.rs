@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::admin_of;
 use super::exposition::Exposition;
-use crate::support::{Client, Proxy, SOON};
+use crate::identity::setup::{Holder, SECRET, guarded, issue};
+use crate::support::{Client, Proxy, SOON, Wire, init};
 
 const ATTEMPTS: &str = "everlock_lock_attempts_total";
 const ACQUIRES: &str = "everlock_lock_acquires_total";
@@ -20,12 +21,15 @@ const HOLDS: &str = "everlock_lock_hold_duration_seconds_count";
 const HTTP: &str = "http_server_request_duration_seconds_count";
 const QUORUM: &str = "everlock_quorum_available";
 /// Beside those of the library.
-const OWN: [&str; 10] = [
+const OWN: [&str; 13] = [
     "everlock_build_info",
     "everlock_ready",
     "everlock_draining",
     "everlock_acquires_in_progress",
     "everlock_acquires_limit",
+    "everlock_connections",
+    "everlock_connections_limit",
+    "everlock_undo_pending",
     "http_server_active_requests",
     "http_server_request_duration_seconds",
     "process_cpu_seconds_total",
@@ -304,4 +308,67 @@ async fn whatever_clients_send_there_are_no_more_series_and_none_of_it_is_told()
     let route = [("http_route", "other"), ("http_request_method", "_OTHER")];
     let folded = after.sum(HTTP, &route);
     assert!((folded - 2_001.0).abs() < f64::EPSILON, "{folded}");
+}
+
+#[tokio::test]
+async fn open_connections_and_what_is_left_to_undo_are_counted_while_they_are() {
+    let nodes = RedisCluster::start(3);
+    let flags = ["--admin-listen", "127.0.0.1:0", "--max-connections", "7"];
+    let mut proxy = Proxy::over(&nodes, &flags).await.ready().await;
+    let admin = Client::new(admin_of(&mut proxy).await);
+    let watched = Watched { proxy, admin };
+    watched.until("everlock_connections_limit", &[], 7.0).await;
+    watched.until("everlock_undo_pending", &[], 0.0).await;
+    // Those of clients that are gone.
+    watched.until("everlock_connections", &[], 0.0).await;
+    let mut wires = Vec::new();
+    for _ in 0..3 {
+        wires.push(Wire::open(watched.proxy.addr).await);
+    }
+    watched.until("everlock_connections", &[], 3.0).await;
+    wires.truncate(1);
+    watched.until("everlock_connections", &[], 1.0).await;
+    nodes.pause(0);
+    nodes.pause(1);
+    let answer = watched.proxy.client().try_acquire("k", "u").await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    let seen = Exposition::of(&watched.admin).await;
+    assert!(
+        seen.sum("everlock_undo_pending", &[]) >= 2.0,
+        "{}",
+        seen.text
+    );
+    nodes.resume(0);
+    nodes.resume(1);
+    watched.until("everlock_undo_pending", &[], 0.0).await;
+}
+
+#[tokio::test]
+async fn many_identities_are_no_more_series_than_one() {
+    const IDENTITIES: usize = 25;
+    let nodes = RedisCluster::start(1);
+    init(&nodes.urls()).await;
+    let flags = ["--admin-listen", "127.0.0.1:0"];
+    let proxy = guarded(&nodes.urls(), SECRET, &flags).await.ready().await;
+    let mut watched = Watched {
+        admin: Client::new(proxy.addr),
+        proxy,
+    };
+    watched.admin = Client::new(admin_of(&mut watched.proxy).await);
+    let mut before = 0;
+    for number in 0..IDENTITIES {
+        let key = issue(&format!("canary-{number}"), SECRET).await;
+        let holder = Holder::new(watched.proxy.client(), &key);
+        let answer = holder.try_acquire("k", "u").await;
+        assert_eq!(answer.status, 200, "its own locks: {answer:?}");
+        assert_eq!(holder.release("k", "u").await.status, 200);
+        if number == 0 {
+            before = Exposition::of(&watched.admin).await.series.len();
+        }
+    }
+    let after = Exposition::of(&watched.admin).await;
+    assert!(!after.text.contains("canary"), "{}", after.text);
+    // Operations of the node that come by themselves.
+    let more = after.series.len() - before;
+    assert!(more < 2 * IDENTITIES, "{more} more: {}", after.text);
 }
