@@ -1,7 +1,8 @@
-//! What authentication costs the proxy: its CPU time for an acquire and a release over five real
-//! nodes, without API keys, with them, and with a licence whose attempts are counted.
+//! What authentication, metrics and traces cost the proxy: its CPU time for an acquire and a release
+//! over five real nodes, without API keys, with them, and with a licence whose attempts are counted;
+//! with an admin listener that is scraped every second; and with every request traced.
 //!
-//! The three proxies take turns, so that whatever else the machine does falls on all of them; the
+//! The proxies take turns, so that whatever else the machine does falls on all of them; the
 //! figures are medians over the rounds. `cargo bench -p everlock-proxy --bench authentication`
 
 #![allow(
@@ -16,10 +17,12 @@ use std::time::Duration;
 
 use everlock_testkit::{ProcessUnderTest, RedisCluster, eventually};
 use http_body_util::{BodyExt as _, Full};
-use hyper::Request;
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_everlock");
 const SECRETS: (&str, &str) = (
@@ -80,7 +83,13 @@ async fn main() {
     )
     .await;
     licence.authorization = format!("Bearer {made}");
-    let mut proxies = [open, keys, licence];
+    let flags = ["--admin-listen", "127.0.0.1:0"];
+    let mut metrics = start("metrics, scraped", &flags, &env[..1], "none").await;
+    scrape(&mut metrics).await;
+    let endpoint = collector().await;
+    let traced = [env[0], ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
+    let all = start("traces of all", &[], &traced, "none").await;
+    let mut proxies = [open, keys, licence, metrics, all];
     for round in 0..=ROUNDS {
         for proxy in &mut proxies {
             let took = measure(proxy).await;
@@ -137,6 +146,41 @@ async fn start(name: &'static str, flags: &[&str], env: &[(&str, &str)], key: &s
         authorization: format!("Bearer {key}"),
         rounds: Vec::new(),
     }
+}
+
+/// Has its metrics read every second from now on.
+async fn scrape(proxy: &mut Proxy) {
+    let served = |line: &str| line.contains("operators are served");
+    let line = proxy.process.wait_for_line(served, SOON).await;
+    let addr = line.split_once("admin=").unwrap().1;
+    let url = format!("http://{}/metrics", addr.split(' ').next().unwrap());
+    assert_eq!(get(&url).await, 200);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            get(&url).await;
+        }
+    });
+}
+
+/// Takes traces, and looks at none.
+async fn collector() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = service_fn(|request: Request<Incoming>| async move {
+                request.into_body().collect().await?;
+                Ok::<_, hyper::Error>(Response::new(Full::<Bytes>::default()))
+            });
+            let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            tokio::spawn(async move {
+                let _ = serving.await;
+            });
+        }
+    });
+    endpoint
 }
 
 async fn output(args: &[&str], env: &[(&str, &str)]) -> String {
