@@ -245,6 +245,7 @@ impl Place {
             // Of two reasons at once, one beat is made, and always for the same one.
             tokio::select! {
                 biased;
+                () = self.spot.look_now.notified() => {}
                 () = self.is_in_doubt() => {}
                 () = tokio::time::sleep(BEAT) => {}
             }

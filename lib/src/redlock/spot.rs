@@ -31,6 +31,8 @@ pub(super) struct Spot {
     told: Notify,
     /// There may be a reason to look where it stands.
     pub(super) look: Notify,
+    /// There is a reason to look where it stands.
+    pub(super) look_now: Notify,
 }
 
 struct State {
@@ -69,6 +71,7 @@ impl Spot {
             state: Mutex::new(state),
             told: Notify::new(),
             look: Notify::new(),
+            look_now: Notify::new(),
         })
     }
 
@@ -161,8 +164,8 @@ impl Spot {
             state.inbox.take(News::Try);
             drop(state);
             self.told.notify_one();
-        } else if ahead <= IN_SIGHT {
-            self.look.notify_one();
+        } else {
+            self.look_now.notify_one();
         }
     }
 

@@ -30,6 +30,9 @@ const MAX_LINES: usize = 256;
 /// known again.
 const MAX_KNOWN: usize = 16;
 
+/// So many look where they stand when releases may have gone unheard; those behind them have time.
+const MAX_DOUBTS: usize = 32;
+
 /// The lines of one client.
 #[derive(Default)]
 pub(super) struct Turns {
@@ -178,11 +181,12 @@ impl Turns {
             return;
         };
         let Some(release) = release else {
-            let first = line.first();
+            // What was missed makes the counts of all too high who were told before.
+            let spots: Vec<_> = line.spots.values().take(MAX_DOUBTS).cloned().collect();
             let released = line.released;
             drop(lines);
-            if let Some(first) = first {
-                first.release_may_have_come(released);
+            for spot in spots {
+                spot.release_may_have_come(released);
             }
             return;
         };
