@@ -5,15 +5,17 @@ mod collector;
 mod outage;
 mod settings;
 
-use everlock_testkit::{RedisCluster, RedisServer, Signal};
+use everlock_testkit::{RedisCluster, RedisServer, Signal, eventually};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::json;
 
 use self::collector::{Collector, Manner, Span};
-use crate::support::{Proxy, SOON, Wire, init, node_flags};
+use crate::admin::admin_of;
+use crate::support::{Client, Proxy, SOON, Wire, init, node_flags};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
+const ADMIN: [&str; 2] = ["--admin-listen", "127.0.0.1:0"];
 /// Spans come at once, as far as a test can tell.
 const PROMPT: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "50");
 
@@ -43,6 +45,15 @@ async fn traced(
         .await
         .ready()
         .await
+}
+
+/// Waits until so many acquires wait.
+async fn until_waiting(admin: &Client, count: usize) {
+    let line = format!("\neverlock_lock_waiters {count}\n");
+    let waiting = eventually(SOON, || async {
+        admin.get("/metrics").await.text.contains(&line)
+    });
+    assert!(waiting.await, "{count} wait");
 }
 
 fn is(name: &'static str) -> impl Fn(&Span) -> bool {
@@ -171,7 +182,8 @@ async fn what_became_of_the_lock_is_told_whatever_the_status_is() {
 async fn a_proposal_that_another_request_sent_for_a_waiter_is_in_the_waiters_trace() {
     let nodes = RedisCluster::start(3);
     let collector = Collector::start(Manner::Takes).await;
-    let proxy = traced(&nodes, &collector, &[], &[]).await;
+    let mut proxy = traced(&nodes, &collector, &ADMIN, &[]).await;
+    let admin = Client::new(admin_of(&mut proxy).await);
     let client = proxy.client();
     client.try_acquire("k", "holder").await;
     let mut waiters = tokio::task::JoinSet::new();
@@ -181,10 +193,7 @@ async fn a_proposal_that_another_request_sent_for_a_waiter_is_in_the_waiters_tra
         let wait = json!({"key": "k", "lease": 60_000, "retryAttempts": 3, "retryDelay": 15_000});
         waiters.spawn(async move { client.acquire(wait).await });
     }
-    collector
-        .wait(1, |span| span.get("everlock.answer") == "held")
-        .await;
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    until_waiting(&admin, 3).await;
     let mut uuid = "holder".to_owned();
     for _ in 0..3 {
         assert_eq!(client.release("k", &uuid).await.status, 200);
@@ -250,7 +259,8 @@ async fn commands_of_many_requests_in_one_call_are_a_span_each_that_says_how_man
 async fn a_node_that_fails_and_a_client_that_goes_away_are_told() {
     let nodes = RedisCluster::start(3);
     let collector = Collector::start(Manner::Takes).await;
-    let proxy = traced(&nodes, &collector, &[], &[]).await;
+    let mut proxy = traced(&nodes, &collector, &ADMIN, &[]).await;
+    let admin = Client::new(admin_of(&mut proxy).await);
     let client = proxy.client();
     nodes.kill(2);
     client.try_acquire("k", "u").await;
@@ -268,7 +278,7 @@ async fn a_node_that_fails_and_a_client_that_goes_away_are_told() {
     let mut wire = Wire::open(proxy.addr).await;
     let wait = json!({"key": "k", "retryAttempts": 50, "retryDelay": 1_000}).to_string();
     wire.post("/lock/acquire", &wait).await;
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    until_waiting(&admin, 1).await;
     drop(wire);
     let gone = collector
         .one(|span| span.get("error.type") == "client_gone")
@@ -295,7 +305,7 @@ async fn no_span_and_no_log_holds_a_key_a_uuid_or_a_secret() {
         "x-token=canary-otlp%2Ctoken,b=2",
     );
     let mut proxy = traced(&nodes, &collector, &flags, &[headers]).await;
-    let admin = crate::support::Client::new(crate::admin::admin_of(&mut proxy).await);
+    let admin = Client::new(admin_of(&mut proxy).await);
     let client = proxy.client();
     client.try_acquire("canary-key", "canary-uuid").await;
     client.try_acquire("canary-key", "canary-other").await;
@@ -353,7 +363,8 @@ async fn no_span_and_no_log_holds_a_key_a_uuid_or_a_secret() {
     let sent = String::from_utf8_lossy(&sent);
     assert!(
         sent.contains("everlock.outcome") && !sent.contains(CANARY),
-        "{sent}"
+        "{:#?}",
+        collector.spans()
     );
     let output = proxy.process.output();
     assert!(
