@@ -78,7 +78,8 @@ pub(super) struct Driver {
     pub(super) judged: watch::Sender<Option<Judged>>,
     /// Why the last connection failed, until there is another.
     fault: Option<Fault>,
-    /// Jobs that came while the first connection was being made.
+    /// Jobs that came while the first connection was being made, or the one that is kept
+    /// back for what is under way.
     pub(super) early: VecDeque<Job>,
 }
 

@@ -100,16 +100,21 @@ impl<'a> Service<'a> {
 
     async fn serve(&mut self) -> Result<(), Fault> {
         self.judge().await?;
-        let early = std::mem::take(&mut self.driver.early);
-        self.accept(early.into());
-        if !self.asked.is_empty() {
-            self.judge().await?;
-        }
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let pause = self.pause();
-            let may_send = pause.is_zero() && self.commands_in_flight < MAX_IN_FLIGHT;
+            let has_room = self.commands_in_flight < MAX_IN_FLIGHT;
+            let kept = !self.driver.early.is_empty();
+            // A timer costs a system call: none is set while nobody waits for it.
+            let pause = if kept { self.pause() } else { Duration::ZERO };
+            if kept && has_room && pause.is_zero() {
+                let batch = self.gather();
+                self.accept(batch);
+                if !self.asked.is_empty() {
+                    self.judge().await?;
+                }
+                continue;
+            }
             tokio::select! {
                 biased;
                 Some(returned) = self.in_flight.next(), if !self.in_flight.is_empty() => {
@@ -118,14 +123,9 @@ impl<'a> Service<'a> {
                 () = tokio::time::sleep(pause), if !pause.is_zero() => {}
                 // Before the jobs, which may never end.
                 _ = ticks.tick() => self.tick().await?,
-                job = self.driver.jobs.recv(), if may_send => match job {
-                    Some(job) => {
-                        let batch = self.gather(job);
-                        self.accept(batch);
-                        if !self.asked.is_empty() {
-                            self.judge().await?;
-                        }
-                    }
+                job = self.driver.jobs.recv(), if has_room && !kept => match job {
+                    // It is the driver's to answer, should the connection end.
+                    Some(job) => self.driver.early.push_back(job),
                     None => return Ok(()),
                 },
             }
@@ -143,8 +143,8 @@ impl<'a> Service<'a> {
     }
 
     /// The jobs that wait already, so that they travel together.
-    fn gather(&mut self, first: Job) -> Vec<Job> {
-        let mut jobs = vec![first];
+    fn gather(&mut self) -> Vec<Job> {
+        let mut jobs: Vec<_> = self.driver.early.drain(..).collect();
         while jobs.len() < MAX_BATCH
             && let Ok(job) = self.driver.jobs.try_recv()
         {
