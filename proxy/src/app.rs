@@ -55,6 +55,8 @@ pub struct App {
     pub(crate) connections: TaskTracker,
     pub(crate) metrics: Metrics,
     pub(crate) traces: Traces,
+    /// The end was asked for, and all is still served.
+    leaving: CancellationToken,
     drain: CancellationToken,
     prefix: String,
 }
@@ -91,22 +93,34 @@ impl App {
             limits,
             requests: TaskTracker::new(),
             connections: TaskTracker::new(),
+            leaving: CancellationToken::new(),
             drain: CancellationToken::new(),
             prefix: prefix.to_owned(),
         })
     }
 
-    /// Serving => Draining: not ready any more, and nobody waits for a lock any more.
+    /// Serving => Leaving: not ready any more, but everybody is served.
+    pub(crate) fn begin_leaving(&self) {
+        self.leaving.cancel();
+    }
+
+    /// Leaving => Draining: nobody waits for a lock any more.
     pub(crate) fn begin_drain(&self) {
+        self.leaving.cancel();
         self.drain.cancel();
     }
 
     /// Whether the end was asked for.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.is_cancelled()
+    }
+
+    /// Whether nobody may wait any more.
     pub(crate) fn is_draining(&self) -> bool {
         self.drain.is_cancelled()
     }
 
-    /// Completes once the end was asked for.
+    /// Completes once nobody may wait any more.
     pub(crate) async fn draining(&self) {
         self.drain.cancelled().await;
     }
@@ -114,7 +128,7 @@ impl App {
     /// What metrics tell of this moment.
     pub(crate) fn sample(&self) -> Sample {
         Sample {
-            draining: self.is_draining(),
+            draining: self.is_leaving(),
             knows_callers: self.gate.is_ready(),
             requests: self.requests.len(),
             acquires: self.limits.max_waiters - self.waiters.available_permits(),

@@ -82,6 +82,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long a request's body may take to arrive.
     pub body_timeout: Duration,
+    /// For how long it serves on, though not ready, before an orderly end begins.
+    pub drain_delay: Duration,
     /// How long an orderly end may take.
     pub drain_timeout: Duration,
 }
@@ -219,6 +221,9 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         header_timeout: reader.read("header-timeout", timeout),
         idle_timeout: reader.read("idle-timeout", timeout),
         body_timeout: reader.read("body-timeout", timeout),
+        drain_delay: reader.read("drain-delay", |text| {
+            parse::duration(text, Duration::ZERO, MAX_DRAIN)
+        }),
         drain_timeout: reader.read("drain-timeout", timeout),
     }
 }

@@ -1,10 +1,12 @@
 //! Connections: accepted, bounded, and brought to an orderly end.
 //!
-//! `Serving => Draining => Closing => Done`. While draining, new connections
+//! `Serving => Leaving => Draining => Closing => Done`. Leaving, which lasts for
+//! as long as was asked for, is serving but for `/readyz`, so that balancers stop
+//! sending before anybody is turned away. While draining, new connections
 //! are still taken, so that holders can extend and release and probes see that
 //! the proxy is not ready; it lasts until no request is being answered, which
 //! is at once for waiting acquirers. Closing ends the connections, and waits
-//! for undos to reach the nodes. All of it together has one deadline.
+//! for undos to reach the nodes. All from draining on has one deadline.
 
 mod certificates;
 mod listeners;
@@ -60,12 +62,14 @@ pub async fn run(
         over: CancellationToken::new(),
         app,
     };
-    // Serving => Draining
+    // Serving => Leaving
     let mut shutdown = pin!(shutdown);
     tokio::select! {
         never = server.accept(&mut listeners) => match never {},
         () = &mut shutdown => {}
     }
+    server.leave(&mut listeners).await;
+    // Leaving => Draining
     let deadline = SystemClock.now() + server.app.limits.drain_timeout;
     tracing::info!("draining");
     server.drain(listeners, deadline).await
@@ -171,6 +175,20 @@ impl Server {
                     let _ = tokio::time::timeout(FAREWELL, connection).await;
                 }
             }
+        }
+    }
+
+    /// Serves on until balancers had time to look elsewhere.
+    async fn leave(&self, listeners: &mut Listeners) {
+        self.app.begin_leaving();
+        let delay = self.app.limits.drain_delay;
+        if delay.is_zero() {
+            return;
+        }
+        tracing::info!(?delay, "not ready any more, draining soon");
+        tokio::select! {
+            never = self.accept(listeners) => match never {},
+            () = tokio::time::sleep(delay) => {}
         }
     }
 

@@ -325,6 +325,14 @@ pub const SETTINGS: &[Setting] = &[
         "5s",
         "How long a request's body may take to arrive",
     ),
+    // Of use only where a balancer asks /readyz, and it makes every restart as much longer.
+    setting(
+        "drain-delay",
+        "EVERLOCK_DRAIN_DELAY",
+        "TIME",
+        "0s",
+        "For how long to serve on after SIGTERM, while /readyz tells balancers to go elsewhere",
+    ),
     // Container engines kill ten seconds after they asked for the end.
     setting(
         "drain-timeout",

@@ -117,6 +117,7 @@ fn within_bounds(settings: &Settings) {
     assert!(limits.max_wait <= 24 * hour);
     assert!(limits.max_connections >= 1 && limits.max_waiters >= 1);
     assert!((1024..=1024 * 1024).contains(&limits.max_body));
+    assert!(limits.drain_delay <= hour / 6);
     for timeout in [
         limits.header_timeout,
         limits.idle_timeout,

@@ -75,6 +75,7 @@ fn limits() -> Limits {
         header_timeout: second,
         idle_timeout: second,
         body_timeout: second,
+        drain_delay: Duration::ZERO,
         drain_timeout: second,
     }
 }

@@ -52,8 +52,8 @@ pub(crate) fn alive() -> Answer {
 pub(crate) async fn ready(app: &App) -> Answer {
     let seen = app.readiness.now().await;
     let knows = app.gate.is_ready();
-    let ready = seen.is_ready() && knows && !app.is_draining();
-    let status = match (app.is_draining(), ready) {
+    let ready = seen.is_ready() && knows && !app.is_leaving();
+    let status = match (app.is_leaving(), ready) {
         (true, _) => "draining",
         (false, true) => "ready",
         (false, false) if seen.is_ready() && !knows => "which API keys are deleted is not known",

@@ -73,7 +73,7 @@ async fn answered(
     };
     log.end(&answer);
     let timing = answer.valid_from.map(|from| timing(log.started, from));
-    let close = answer.close || app.is_draining();
+    let close = answer.close || app.is_leaving();
     let mut response = answer.into_response();
     let headers = response.headers_mut();
     headers.insert(request_id::HEADER, id);

@@ -222,3 +222,22 @@ async fn a_hangup_is_no_reason_to_end() {
     proxy.process.signal(Signal::TERM);
     assert!(proxy.process.wait_exit(END_WITHIN).await.success());
 }
+
+#[tokio::test]
+async fn with_a_delay_everybody_is_served_while_balancers_are_told_to_go_elsewhere() {
+    let nodes = RedisCluster::start(3);
+    let flags = ["--drain-delay", "4s"];
+    let mut proxy = Proxy::over(&nodes, &flags).await.ready().await;
+    let client = proxy.client();
+    proxy.process.signal(Signal::TERM);
+    client.until_ready(503).await;
+    let ready = client.get("/readyz").await;
+    assert_eq!(ready.json["status"], "draining");
+    // A connection that a balancer keeps ends with an answer, not between two.
+    assert_eq!(ready.header("connection"), Some("close"));
+    let held = json!({"key": "k", "uuid": "u", "lease": 60_000});
+    assert_eq!(client.acquire(held).await.status, 200);
+    assert_eq!(client.release("k", "u").await.status, 200);
+    let status = proxy.process.wait_exit(SOON).await;
+    assert!(status.success(), "{}", proxy.process.output());
+}

@@ -120,7 +120,7 @@ impl State {
             instance: Instance {
                 version: env!("CARGO_PKG_VERSION"),
                 uptime_ms: crate::api::millis(uptime),
-                draining: app.is_draining(),
+                draining: app.is_leaving(),
                 facts: &self.facts,
             },
         };
