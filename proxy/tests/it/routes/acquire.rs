@@ -133,8 +133,8 @@ async fn who_waits_in_turn_gets_the_lock_in_the_order_of_asking() {
     in_line(2).await;
     client.release("k", "0").await;
     assert_eq!(first.await.unwrap().status, 200);
-    let probed = client.acquire(ask("probe", 0, 0)).await;
-    assert_eq!((probed.status, &probed.json["position"]), (409, &json!(1)));
+    // The winner leaves the line soon after it has won, and the other one stays.
+    in_line(1).await;
     assert!(!second.is_finished());
     client.release("k", "1").await;
     assert_eq!(second.await.unwrap().status, 200);
