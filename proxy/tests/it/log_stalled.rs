@@ -1,9 +1,10 @@
 //! Hazard: a log that nobody reads any more, and whose pipe is full.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader, Read as _, pipe};
+use std::process::Stdio;
 
 use everlock_testkit::SETTLED;
+use tokio::process::Command;
 
 use crate::support::{BINARY, Client};
 
@@ -13,11 +14,15 @@ const RELEASE: &str = r#"{"key":"k","uuid":"u"}"#;
 
 #[tokio::test]
 async fn requests_are_answered_though_nobody_reads_the_log_and_what_was_lost_is_told() {
-    let mut command = Command::new(BINARY);
-    command.args(["serve", "--dev", "--listen", "127.0.0.1:0"]);
-    let proxy = command.stderr(Stdio::piped()).stdout(Stdio::null());
-    let mut proxy = proxy.spawn().unwrap();
-    let mut log = BufReader::new(proxy.stderr.take().unwrap());
+    let (log, stderr) = pipe().unwrap();
+    let mut proxy = Command::new(BINARY)
+        .args(["serve", "--dev", "--listen", "127.0.0.1:0"])
+        .stderr(stderr)
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(log);
     let addr = loop {
         let mut line = String::new();
         log.read_line(&mut line).unwrap();
@@ -38,9 +43,8 @@ async fn requests_are_answered_though_nobody_reads_the_log_and_what_was_lost_is_
     let mut stale = vec![0; 32 * 1024];
     log.read_exact(&mut stale).unwrap();
     client.post("/lock/release", RELEASE).await;
-    proxy.kill().unwrap();
+    proxy.kill().await.unwrap();
     let mut rest = String::new();
     log.read_to_string(&mut rest).unwrap();
-    proxy.wait().unwrap();
     assert!(rest.contains("log lines were lost"), "{rest}");
 }
