@@ -173,6 +173,8 @@ impl Lines {
             | Vote::Again { .. }
             | Vote::Held { .. }
             | Vote::Stale { .. } => true,
+            // A node whose loss was not noted yet lets nobody in, and renews nothing.
+            Vote::Guarded { remaining: None } => false,
             // These may be of the ticket, or of the lock only.
             Vote::Guarded { .. } | Vote::Ahead => {
                 stands(command.resource().unwrap(), call) == Some(turn.ticket)
