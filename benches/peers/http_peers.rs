@@ -89,11 +89,13 @@ impl Server {
         .await;
         server.key = Some(key);
         tokio::spawn(async move {
-            let get = b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
+            // It answers to its own name only.
+            let get =
+                format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
             // Until the server is gone.
             while let Ok(mut stream) = TcpStream::connect(admin).await {
                 let mut answer = Vec::new();
-                let asked = stream.write_all(get).await;
+                let asked = stream.write_all(get.as_bytes()).await;
                 if asked.is_ok() && stream.read_to_end(&mut answer).await.is_ok() {
                     assert!(answer.starts_with(b"HTTP/1.1 200"), "metrics are there");
                 }
