@@ -43,7 +43,7 @@ pub(crate) fn run(plan: Plan) -> Vec<Table> {
         title: "Through HTTP",
         about: "Acquire and release over keep-alive connections, each for a key of its own, \
                 over the same five nodes. *everlock serve* logs every request, to nowhere; \
-                with *keys and metrics* it also demands an API key, and its metrics are \
+                with *keys, metrics* it also demands an API key, and its metrics are \
                 asked for each second. \
                 *rslock behind hyper* and *hyper alone*, which answers without asking anybody, \
                 are servers of a screenful. etcd's lock service is asked through its JSON \

@@ -81,7 +81,7 @@ impl Server {
             .output()
             .expect("the proxy's program can be started");
         let key = String::from_utf8_lossy(&issued.stdout).trim().to_owned();
-        let name = "everlock serve, keys and metrics";
+        let name = "everlock serve, keys, metrics";
         let options = ["--auth", "keys", "--admin-listen", &admin.to_string()];
         let mut server = Self::everlock_in(name, &options, nodes, |command| {
             command.env(SECRETS, &secret);
