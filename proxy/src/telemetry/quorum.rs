@@ -42,10 +42,18 @@ impl Quorum {
                     .set((nodes.iter().map(unknown).collect(), *quorum));
                 None
             }
-            Event::NodeUp { node, .. } => self.set(node, VOTES),
-            Event::NodeDown { node, .. } => self.set(node, DOWN),
-            Event::NodeGuarded { node, .. } => self.set(node, GUARDED),
-            Event::Answered { node, vote, .. } => self.set(node, state_of(vote)?),
+            Event::NodeUp { node, .. } => self.set(self.known(node)?, VOTES),
+            Event::NodeDown { node, .. } => self.set(self.known(node)?, DOWN),
+            Event::NodeGuarded { node, .. } => self.set(self.known(node)?, GUARDED),
+            Event::Answered { node, vote, .. } => {
+                let known = self.known(node)?;
+                let unmarked = matches!(vote, Vote::Guarded { remaining: None });
+                // That is how a node begins that is opened just now: it lost nothing.
+                if unmarked && known.load(Ordering::Relaxed) == UNKNOWN {
+                    return None;
+                }
+                self.set(known, state_of(vote)?)
+            }
             Event::ClocksSeen { astray, .. } => {
                 let before = self.astray.swap(*astray, Ordering::Relaxed);
                 if before == *astray {
@@ -58,9 +66,13 @@ impl Quorum {
         }
     }
 
-    fn set(&self, node: &NodeId, state: u8) -> Option<Change> {
+    fn known(&self, node: &NodeId) -> Option<&AtomicU8> {
         let (nodes, _) = self.nodes.get()?;
-        let (_, known) = nodes.iter().find(|(known, _)| known == node)?;
+        let found = nodes.iter().find(|(known, _)| known == node)?;
+        Some(&found.1)
+    }
+
+    fn set(&self, known: &AtomicU8, state: u8) -> Option<Change> {
         if known.load(Ordering::Relaxed) == state {
             return None;
         }
@@ -187,5 +199,30 @@ mod tests {
         };
         assert_eq!(quorum.event(&clocks(true)), Some(lost));
         assert_eq!(quorum.event(&clocks(true)), None);
+    }
+
+    #[test]
+    fn nodes_that_are_opened_for_the_first_time_lost_nothing() {
+        let names = ["a", "b", "c"].map(NodeId::new);
+        let quorum = opened(&names);
+        let says = |node, vote| Event::Answered {
+            node,
+            operation: "mark",
+            vote,
+            took: Duration::ZERO,
+        };
+        let unmarked = Vote::Guarded { remaining: None };
+        for node in &names {
+            assert_eq!(quorum.event(&says(node, &unmarked)), None);
+        }
+        for node in &names {
+            assert_eq!(quorum.event(&says(node, &Vote::Pong)), None);
+        }
+        assert_eq!(quorum.event(&says(&names[0], &unmarked)), None);
+        let lost = Change::Lost {
+            guarded: 2,
+            down: 0,
+        };
+        assert_eq!(quorum.event(&says(&names[1], &unmarked)), Some(lost));
     }
 }

@@ -105,6 +105,14 @@ async fn a_quorum_that_is_lost_and_one_that_is_back_are_a_line_each() {
 }
 
 #[tokio::test]
+async fn a_start_in_development_tells_of_no_outage() {
+    // All that is logged before it listens is there by then.
+    let proxy = Proxy::spawn(&["serve", "--dev", "--listen", "127.0.0.1:0"], &[]).await;
+    let output = proxy.process.output();
+    assert!(!output.contains("quorum"), "{output}");
+}
+
+#[tokio::test]
 async fn three_dead_nodes_are_an_outage_until_they_are_back() {
     let nodes = RedisCluster::start_durable(5);
     let proxy = Proxy::over(&nodes, &[]).await.ready().await;
