@@ -6,7 +6,9 @@
 //!
 //! What it does not know: what other replicas saw.
 
+mod asking;
 mod fold;
+mod granted;
 mod group;
 mod live;
 mod observer;
@@ -21,6 +23,8 @@ use std::time::Duration;
 
 use everlock::clock::{Clock as _, Moment, SystemClock};
 
+use self::asking::{Asking, Place};
+use self::granted::Granted;
 use self::group::Group;
 use self::live::{Counts, Live};
 use self::observer::Told;
@@ -35,10 +39,6 @@ const MAX_GROUPS: usize = 64;
 const MAX_KEYS: usize = 64;
 /// Identities whose usage is told.
 const MAX_IDENTITIES: usize = 64;
-/// Grants that are remembered until their release.
-const MAX_GRANTED: usize = 16_384;
-/// Holders that take longer are forgotten when there is no room.
-const GRANT_KEPT: Duration = Duration::from_mins(10);
 /// How often the weights of keys are halved: what is hot is what was asked for in these minutes.
 const FADE_EVERY: Duration = Duration::from_mins(1);
 
@@ -87,8 +87,7 @@ struct State {
     unfreed: BTreeSet<(u64, u64)>,
     /// How many are under way for a key.
     rivals: HashMap<u64, u64>,
-    /// Locks that were acquired here and not released, by key and owner: since when, and the lease.
-    granted: HashMap<u64, (Moment, Duration)>,
+    granted: Granted,
     next: u64,
     faded: Moment,
 }
@@ -103,46 +102,6 @@ struct UnderWay {
 struct HotKey {
     hash: u64,
     counts: Counts,
-}
-
-/// One acquire under way; when it is dropped, it came to its end.
-#[derive(Debug)]
-pub(crate) struct Asking<'a> {
-    insights: &'a Insights,
-    place: Option<Place>,
-    how: AcquireEnd,
-    attempts: Option<everlock::AttemptCounter>,
-}
-
-#[derive(Debug)]
-struct Place {
-    number: u64,
-    key: u64,
-    /// Stands for identity, key and owner.
-    held: u64,
-    setting: Setting,
-    group: (Arc<str>, String),
-    name: (Arc<str>, Arc<str>),
-}
-
-impl Asking<'_> {
-    /// It ends like this. Without it, it was abandoned.
-    pub(crate) const fn ends(&mut self, how: AcquireEnd) {
-        self.how = how;
-    }
-}
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        let Some(place) = self.place.take() else {
-            return;
-        };
-        let attempts = self
-            .attempts
-            .as_ref()
-            .map_or(0, everlock::AttemptCounter::made);
-        self.insights.ended(&place, self.how, attempts);
-    }
 }
 
 impl Insights {
@@ -169,7 +128,7 @@ impl Insights {
             asking: BTreeMap::new(),
             unfreed: BTreeSet::new(),
             rivals: HashMap::new(),
-            granted: HashMap::new(),
+            granted: Granted::default(),
             next: 0,
             faded: now,
         };
@@ -276,7 +235,7 @@ impl Insights {
         state.live.ended(&end, now);
         if how == AcquireEnd::Acquired {
             let lease = Duration::from_millis(place.setting.lease_ms);
-            state.grant(place.held, lease, now);
+            state.granted.remember(place.held, lease, now);
         }
         if how == AcquireEnd::Unavailable {
             let what = "no quorum of nodes answered an acquire".to_owned();
@@ -295,7 +254,7 @@ impl Insights {
         let group = (identity.into(), fold::group(key));
         let Some(mut state) = self.lock() else { return };
         state.free(hash, now);
-        state.granted.remove(&self.hasher.hash_one((hash, owner)));
+        state.granted.forget(self.hasher.hash_one((hash, owner)));
         if let (Some(held), Some(group)) = (held, state.groups.get_mut(&group)) {
             group.released(hash, held, now);
         }
@@ -312,7 +271,7 @@ impl Insights {
         let group = (identity.into(), fold::group(key));
         let Some(mut state) = self.lock() else { return };
         // What was released already, or was never held, did not lapse.
-        let Some((_, lease)) = state.granted.remove(&self.hasher.hash_one((hash, owner))) else {
+        let Some(lease) = state.granted.forget(self.hasher.hash_one((hash, owner))) else {
             return;
         };
         if let Some(known) = state.groups.get_mut(&group) {
@@ -358,20 +317,6 @@ impl State {
             if let Some(asked) = self.asking.get_mut(&place.1) {
                 asked.freed = Some(now);
             }
-        }
-    }
-
-    /// Remembers a grant, until its release. Of clients that never release, the old ones are
-    /// forgotten.
-    fn grant(&mut self, key: u64, lease: Duration, now: Moment) {
-        if self.granted.len() >= MAX_GRANTED {
-            let young = |_: &u64, (since, _): &mut (Moment, Duration)| {
-                now.saturating_since(*since) < GRANT_KEPT
-            };
-            self.granted.retain(young);
-        }
-        if self.granted.len() < MAX_GRANTED {
-            self.granted.insert(key, (now, lease));
         }
     }
 
@@ -430,18 +375,5 @@ mod tests {
         drop(state);
         assert!(serde_json::to_vec(&on.snapshot()).unwrap().len() < 64 * 1024);
         assert!(off.snapshot().is_none());
-    }
-
-    #[test]
-    fn grants_that_nobody_releases_are_not_remembered_without_bound() {
-        let insights = Insights::on();
-        let mut state = insights.lock().unwrap();
-        let begin = SystemClock.now();
-        for key in 0..3 * MAX_GRANTED as u64 {
-            state.grant(key, Duration::ZERO, begin);
-        }
-        assert_eq!(state.granted.len(), MAX_GRANTED);
-        state.grant(u64::MAX, Duration::ZERO, begin + GRANT_KEPT);
-        assert_eq!(state.granted.len(), 1, "the old ones made room");
     }
 }
