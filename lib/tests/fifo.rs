@@ -204,8 +204,13 @@ fn a_waiter_that_dies_is_passed_when_its_heartbeats_stop() {
     let next = wait(&clients[1], in_turn());
     drop(entered);
     living.block_on(in_line(&clients[0], 2));
-    // It takes its connections and its background tasks along, and so can tell nobody.
-    dying.shutdown_background();
+    // It takes its connections and its background tasks along, and so can tell nobody. Whatever
+    // it had sent is carried out while the lock is held: an attempt that came after the release
+    // would win, and nobody would give its lock back before the lease is over.
+    dying.shutdown_timeout(AT_LAST);
+    for server in cluster.servers() {
+        server.command(&["PING"]);
+    }
     living.block_on(async {
         let started = Instant::now();
         clients[0].release(&holder).await.unwrap();
