@@ -1,16 +1,20 @@
-//! Hazard: a dashboard that stays empty, an alert that never comes: they must name what is exported.
+//! Hazard: a dashboard that stays empty, an alert that never comes, a metric that nobody knows of:
+//! they, and the documentation, must name what is exported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use everlock_testkit::RedisCluster;
+use everlock_testkit::{RedisCluster, eventually};
 use serde_json::json;
 
 use super::admin_of;
-use crate::support::{Client, Proxy};
+use crate::support::{Client, Proxy, SOON};
 
+const OPERATIONS: &str = include_str!("../../../../docs/operations.md");
 /// What is ours to export.
 const PREFIXES: [&str; 3] = ["everlock_", "http_server_", "process_"];
+/// What a histogram is exported as.
+const PARTS: [&str; 3] = ["_bucket", "_sum", "_count"];
 
 fn deployed(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -31,8 +35,7 @@ fn exported(text: &str) -> BTreeMap<&str, &str> {
 }
 
 fn is_exported(name: &str, families: &BTreeMap<&str, &str>) -> bool {
-    let part = ["_bucket", "_sum", "_count"];
-    let base = part.iter().find_map(|part| name.strip_suffix(part));
+    let base = PARTS.iter().find_map(|part| name.strip_suffix(part));
     match base.and_then(|base| families.get(base)) {
         Some(kind) => *kind == "histogram",
         // A histogram has no series of its own name.
@@ -40,8 +43,8 @@ fn is_exported(name: &str, families: &BTreeMap<&str, &str>) -> bool {
     }
 }
 
-#[tokio::test]
-async fn every_metric_of_the_dashboard_and_the_alerts_is_exported() {
+/// What a proxy exports that was asked for everything and has seen a node fail.
+async fn exposition() -> String {
     let nodes = RedisCluster::start(3);
     let flags = ["--admin-listen", "127.0.0.1:0"];
     let mut proxy = Proxy::over(&nodes, &flags).await.ready().await;
@@ -54,7 +57,18 @@ async fn every_metric_of_the_dashboard_and_the_alerts_is_exported() {
     // What fails is named when it happens.
     nodes.kill(2);
     client.try_acquire("l", "u").await;
-    let text = admin.get("/metrics").await.text;
+    // Clocks are looked at now and then.
+    let offsets = eventually(SOON, || async {
+        let text = admin.get("/metrics").await.text;
+        text.contains("everlock_node_clock_offset_seconds") && text.contains("node_errors_total")
+    });
+    assert!(offsets.await);
+    admin.get("/metrics").await.text
+}
+
+#[tokio::test]
+async fn every_metric_of_the_dashboard_and_the_alerts_is_exported_and_none_has_no_panel() {
+    let text = exposition().await;
     let families = exported(&text);
     let files = ["grafana/everlock.json", "prometheus/alerts.yml"];
     let mut unknown = Vec::new();
@@ -68,6 +82,59 @@ async fn every_metric_of_the_dashboard_and_the_alerts_is_exported() {
         unknown.extend(missing.map(|name| format!("{file}: {name}")));
     }
     assert!(unknown.is_empty(), "{}\n{text}", unknown.join("\n"));
+    let dashboard = deployed(files[0]);
+    let shown = named(&dashboard);
+    let is_shown = |name: &str, kind: &str| match kind {
+        "histogram" => PARTS
+            .iter()
+            .any(|part| shown.contains(&*format!("{name}{part}"))),
+        _ => shown.contains(name),
+    };
+    let hidden: Vec<_> = families
+        .into_iter()
+        .filter(|(name, kind)| {
+            // Those of the process are many, and the same everywhere.
+            !name.starts_with("process_") && !is_shown(name, kind)
+        })
+        .collect();
+    assert!(hidden.is_empty(), "no panel shows {hidden:?}");
+}
+
+/// The names and types in the table of the metrics.
+fn documented() -> BTreeMap<&'static str, &'static str> {
+    let (_, section) = OPERATIONS.split_once("\n## Metrics\n").unwrap();
+    let (table, _) = section.split_once("\n### ").unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let rows = rows.flat_map(|row| {
+        let mut cells = row.split(" | ");
+        let (names, kind) = (cells.next().unwrap(), cells.next().unwrap());
+        // Between the backticks.
+        let names = names.split('`').skip(1).step_by(2);
+        names.map(move |name| (name, kind.trim()))
+    });
+    rows.collect()
+}
+
+#[tokio::test]
+async fn the_documentation_has_every_metric_that_is_exported_with_its_type_and_no_other() {
+    let text = exposition().await;
+    let mut documented = documented();
+    assert!(documented.remove("process_*").is_some(), "{documented:?}");
+    let mut families = exported(&text);
+    families.retain(|name, _| !name.starts_with("process_"));
+    let only = |these: &BTreeMap<&str, &str>, those: &BTreeMap<&str, &str>| {
+        let these = these
+            .iter()
+            .filter(|(name, kind)| those.get(**name) != Some(*kind));
+        these
+            .map(|(name, kind)| format!("{kind} {name}"))
+            .collect::<Vec<_>>()
+    };
+    let (missing, stale) = (only(&families, &documented), only(&documented, &families));
+    assert!(
+        missing.is_empty() && stale.is_empty(),
+        "exported and not documented: {missing:?}; documented and not exported: {stale:?}"
+    );
 }
 
 #[test]
@@ -80,6 +147,16 @@ fn the_dashboard_is_whole() {
         .map(|panel| panel["id"].as_u64().unwrap())
         .collect();
     assert_eq!(ids.len(), panels.len(), "ids are unique");
+    let mut taken = BTreeMap::new();
+    for panel in panels {
+        let at = |name: &str| panel["gridPos"][name].as_u64().unwrap();
+        let (left, top) = (at("x"), at("y"));
+        let columns = left..left + at("w");
+        for cell in columns.flat_map(|x| (top..top + at("h")).map(move |y| (x, y))) {
+            let other = taken.insert(cell, &panel["title"]);
+            assert_eq!(other, None, "{} lies over it", panel["title"]);
+        }
+    }
     for panel in panels.iter().filter(|panel| panel["type"] != "row") {
         let title = &panel["title"];
         let targets = panel["targets"].as_array().unwrap();
