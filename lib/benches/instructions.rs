@@ -49,6 +49,8 @@ enum Of {
     This(fn(u64)),
     /// Those of a node, which a client asks for so many locks at once.
     Node(u64),
+    /// Those of a node whose one lock goes round among some tasks.
+    Passing,
 }
 
 const LEASE: Duration = Duration::from_secs(10);
@@ -104,6 +106,12 @@ fn cases() -> Vec<Case> {
             72_933,
             Of::Node(16),
         ),
+        case(
+            "a server, a lock that is passed on",
+            [200, 1_200],
+            117_392,
+            Of::Passing,
+        ),
     ]
 }
 
@@ -116,7 +124,8 @@ fn main() -> ExitCode {
             let times = times.parse().unwrap();
             match case.of {
                 Of::This(run) => run(times),
-                Of::Node(width) => ask_one_node(times, width),
+                Of::Node(width) => ask_one_node(times, width, width),
+                Of::Passing => ask_one_node(times, 4, 1),
             }
             ExitCode::SUCCESS
         }
@@ -169,7 +178,7 @@ fn count(index: usize, case: &Case, times: u64) -> i64 {
             command.args(&valgrind[1..]).arg(this);
             command
         }
-        Of::Node(_) => {
+        Of::Node(_) | Of::Passing => {
             let server = dir.path().join("redis-server");
             write_wrapper(&server, &valgrind);
             let mut command = Command::new(this);
@@ -310,26 +319,26 @@ async fn memory(times: u64) {
         .connect()
         .await
         .unwrap();
-    cycles(&redlock, times, 1).await;
+    cycles(&redlock, times, 1, 1).await;
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn one_client(times: u64) {
     let nodes = RedisCluster::start(5);
-    cycles(&over(nodes.urls()).await, times, 1).await;
+    cycles(&over(nodes.urls()).await, times, 1, 1).await;
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn many(times: u64) {
     let nodes = RedisCluster::start(5);
-    cycles(&over(nodes.urls()).await, times, 16).await;
+    cycles(&over(nodes.urls()).await, times, 16, 16).await;
 }
 
 /// The node ends by itself, so that what was collected is written.
 #[tokio::main(flavor = "current_thread")]
-async fn ask_one_node(times: u64, width: u64) {
+async fn ask_one_node(times: u64, width: u64, locks: u64) {
     let node = RedisServer::builder().config("hz", "1").start();
-    cycles(&over([node.url()]).await, times, width).await;
+    cycles(&over([node.url()]).await, times, width, locks).await;
     let _ = node.try_command(&[b"SHUTDOWN", b"NOSAVE"]);
     while node.try_command(&[b"PING"]).is_ok() {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -348,14 +357,15 @@ async fn over(urls: impl IntoIterator<Item = String>) -> Redlock {
         .unwrap()
 }
 
-/// So many locks are taken and released, some at once.
-async fn cycles(redlock: &Redlock, times: u64, width: u64) {
-    let options = AcquireOptions::new().lease(LEASE).retries(0);
+/// So many locks are taken and released by some tasks at once.
+async fn cycles(redlock: &Redlock, times: u64, width: u64, locks: u64) {
+    let options = AcquireOptions::new().lease(LEASE).retries(100);
+    let options = options.delay(Duration::from_mins(1));
     let tasks: Vec<_> = (0..width)
         .map(|task| {
             let (redlock, options) = (redlock.clone(), options.clone());
             tokio::spawn(async move {
-                let resource = format!("invoices:{task}");
+                let resource = format!("invoices:{}", task % locks);
                 for _ in 0..times / width {
                     let grant = redlock.acquire(resource.as_str(), options.clone());
                     let grant = grant.await.unwrap();

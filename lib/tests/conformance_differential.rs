@@ -68,7 +68,7 @@ impl Dice {
             0 => Resource::new(resource).unwrap(),
             number => Resource::new(format!("{resource}{number}")).unwrap(),
         };
-        let kind = self.below(27);
+        let kind = self.below(29);
         let resource = if kind >= 20 || self.below(4) == 0 {
             let window = step / WINDOW;
             Resource::new(format!("{}/{window}", resource.as_str())).unwrap()
@@ -110,7 +110,7 @@ impl Dice {
                 ticket: turn.ticket,
             },
             25 => Command::Queue { resource },
-            26 => Command::ReleaseInTurn {
+            26..=28 => Command::ReleaseInTurn {
                 resource,
                 owner,
                 token,
@@ -131,7 +131,12 @@ impl Dice {
                 call,
                 token,
             },
-            13 | 14 => Command::Release {
+            13 => Command::Release {
+                resource,
+                owner,
+                token,
+            },
+            14 => Command::PassOn {
                 resource,
                 owner,
                 token,
@@ -150,6 +155,40 @@ impl Dice {
             _ => Command::Ping,
         }
     }
+
+    /// Half of the releases have an acquire of the same lock behind them, some of these in turn.
+    fn pass_on(&self, commands: &mut [Command], base: u64, step: u64) {
+        for at in 1..commands.len() {
+            let in_turn = matches!(commands[at - 1], Command::ReleaseInTurn { .. });
+            if !(in_turn || is_release(&commands[at - 1])) || self.below(2) == 0 {
+                continue;
+            }
+            let resource = commands[at - 1].resource().cloned().unwrap();
+            let next = loop {
+                match self.command(base, step) {
+                    next @ Command::AcquireInTurn { .. } if in_turn => break next,
+                    next @ Command::Acquire { .. } if !in_turn => break next,
+                    _ => {}
+                }
+            };
+            commands[at] = of(next, resource);
+        }
+    }
+}
+
+const fn is_release(command: &Command) -> bool {
+    matches!(command, Command::Release { .. } | Command::PassOn { .. })
+}
+
+/// The same acquire of another lock.
+fn of(acquire: Command, other: Resource) -> Command {
+    let mut acquire = acquire;
+    if let Command::Acquire { resource, .. } | Command::AcquireInTurn { resource, .. } =
+        &mut acquire
+    {
+        *resource = other;
+    }
+    acquire
 }
 
 /// The vote with its times rounded away, and the times.
@@ -253,15 +292,27 @@ async fn compare(seed: u64, together: u64) {
         clock.advance(TICK);
         server.stop_clock_at(clock.wall().as_micros());
         let count = 1 + dice.below(together);
-        let commands: Vec<_> = (step..step + count)
+        let mut commands: Vec<_> = (step..step + count)
             .map(|step| dice.command(base, step))
             .collect();
         step += count;
+        dice.pass_on(&mut commands, base, step);
         let mut expected = Vec::new();
         for command in &commands {
             expected.push(submit(&*memory, command.clone()).await.vote);
         }
         let found = submit_together(&*redis, &commands).await;
+        for (pair, votes) in commands.windows(2).zip(found.windows(2)) {
+            let passed = match pair {
+                [Command::ReleaseInTurn { .. }, Command::AcquireInTurn { .. }] => "in turn",
+                [release, Command::Acquire { .. }] if is_release(release) => "",
+                _ => continue,
+            };
+            if pair[0].resource() == pair[1].resource() {
+                let both = format!("{} {} {passed}", word(&votes[0]), word(&votes[1]));
+                *words.entry(both).or_default() += 1;
+            }
+        }
         for ((command, expected), found) in commands.iter().zip(expected).zip(found) {
             history.push(format!("{command:?}\n    {expected:?}"));
             *words.entry(word(&expected)).or_default() += 1;
@@ -301,6 +352,21 @@ async fn compare(seed: u64, together: u64) {
             words.get(word).is_some_and(|count| *count >= 20),
             "{word} in {words:?}"
         );
+    }
+    for both in [
+        "Released Granted ",
+        "Released Stale ",
+        "Absent Granted ",
+        "Held Held ",
+        "Newer Held ",
+        "Released Granted in turn",
+        "Released Queued in turn",
+        "Absent Granted in turn",
+        "Held Queued in turn",
+        "Absent TicketStale in turn",
+    ] {
+        let often = words.get(both).is_some_and(|count| *count >= 5);
+        assert!(often || together == 1, "{both} in {words:?}");
     }
 }
 

@@ -6,6 +6,7 @@
 //! the reason why it was never sent. Nothing reconnects underneath: every fresh
 //! connection is judged before a command travels on it.
 
+mod calls;
 mod connection;
 mod driver;
 mod faults;

@@ -30,6 +30,7 @@ pub(crate) const PORT: u16 = 6379;
 /// Which script a server was taught under a hash.
 #[derive(Clone, Copy, Debug)]
 enum Script {
+    Pass,
     Locks,
     Releases,
     Extend,
@@ -41,7 +42,11 @@ enum Script {
 }
 
 /// Each script has a file of its own, or is the first of these that has its file.
-const SCRIPTS: [(&str, Script); 8] = [
+const SCRIPTS: [(&str, Script); 9] = [
+    (
+        include_str!("../../src/node/scripts/next.lua"),
+        Script::Pass,
+    ),
     (
         include_str!("../../src/node/scripts/acquires.lua"),
         Script::Locks,
@@ -216,6 +221,11 @@ impl State {
     fn eval(&mut self, script: Script, keys: &[&str], args: &[&str], now: WallTime) -> String {
         let (run, commands) = match script {
             Script::Marker => return self.mark(args, now),
+            Script::Pass => {
+                let lock = &keys[2..];
+                let released = locks(lock, &args[1..2]);
+                (args[0], [released, locks(lock, &args[2..])].concat())
+            }
             Script::Locks => (args[0], locks(&keys[2..], &args[1..])),
             Script::Releases => ("", locks(keys, args)),
             Script::Ping => (args[0], vec![Command::Ping]),

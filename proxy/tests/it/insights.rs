@@ -53,7 +53,9 @@ async fn holds_waits_and_outcomes_are_recorded_by_group_of_keys() {
         "held for {short} ms"
     );
     assert!(samples.held_ms >= 300, "{} ms", samples.held_ms);
-    assert!(samples.busiest_held_ms * 2 < samples.held_ms, "{samples:?}");
+    // The busiest of the keys is one of three that were held for as long.
+    let others = u128::from(samples.held_ms - samples.busiest_held_ms);
+    assert!(others + 40 >= 2 * hold.as_millis(), "{samples:?}");
     assert_eq!(samples.settings.len(), 2);
     assert_eq!((samples.drift_ppm, samples.drift_margin_ms), (10_000, 2));
     assert_eq!(order.identity, "anonymous");

@@ -13,7 +13,7 @@ use redis::{
 
 use super::faults;
 use super::membership::Seat;
-use super::{replies, scripts};
+use super::{calls, replies, scripts};
 use crate::config::NodeTls;
 use crate::core::admission::ServerFacts;
 use crate::core::marker::{MarkerCommand, MarkerState};
@@ -235,9 +235,9 @@ impl Link {
 
     /// Reads or changes the marker.
     pub(super) async fn mark(&mut self, command: &MarkerCommand) -> Result<MarkerState, Fault> {
-        let call = scripts::mark(command, &self.facts.run_id);
+        let call = calls::mark(command, &self.facts.run_id);
         let mut value = one(&mut self.connection, &call).await?;
-        if scripts::wants_script(&value) {
+        if calls::wants_script(&value) {
             self.load_scripts().await?;
             value = one(&mut self.connection, &call).await?;
         }

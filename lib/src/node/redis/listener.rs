@@ -15,8 +15,8 @@ use redis::{Client, Msg};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use super::calls::CHANNEL;
 use super::faults;
-use super::scripts::CHANNEL;
 use crate::core::token::FencingToken;
 use crate::core::types::Resource;
 use crate::node::{Ear, Ears, Listening};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use redis::Value;
 
+use super::calls::JUMPED;
 use super::faults;
-use super::scripts::JUMPED;
 use crate::core::clocks::{Baseline, ClockRecord};
 use crate::core::command::Command;
 use crate::core::marker::{Cause, ClusterInfo, Marker, MarkerState, Phase};

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::connection::Link;
 use super::driver::{Driver, End, Job};
 use super::parcels::{Parcel, pack};
-use super::{faults, replies, scripts};
+use super::{calls, faults, replies};
 use crate::clock::Moment;
 use crate::core::admission::{Admission, judge, unfit};
 use crate::core::command::Command;
@@ -211,7 +211,7 @@ impl<'a> Service<'a> {
                 sent.slot.sent(together);
             }
             let commands: Vec<_> = items.iter().map(|sent| &sent.command).collect();
-            pipeline.add_command(scripts::call(&commands, &self.link.facts.run_id));
+            pipeline.add_command(calls::call(&commands, &self.link.facts.run_id));
         }
         let number = self.next_number;
         self.next_number += 1;
@@ -255,12 +255,12 @@ impl<'a> Service<'a> {
         };
         let (mut unknown, mut alone) = (Vec::new(), Vec::new());
         for (Parcel { items }, value) in parcels.into_iter().zip(values) {
-            if scripts::wants_script(&value) && items.iter().all(|sent| !sent.reloaded) {
+            if calls::wants_script(&value) && items.iter().all(|sent| !sent.reloaded) {
                 let reloaded = true;
                 unknown.extend(items.into_iter().map(|sent| Sent { reloaded, ..sent }));
                 continue;
             }
-            if items.len() > 1 && scripts::was_not_permitted(&value) {
+            if items.len() > 1 && calls::was_not_permitted(&value) {
                 // One of the keys, and nobody says which: the others must not pay for it.
                 alone.extend(items.into_iter().map(|sent| Parcel { items: vec![sent] }));
                 continue;

@@ -1,8 +1,8 @@
 -- Acquires of several locks in one call.
 -- Half of what a short command costs a server is to be called at all, and of the
 -- rest a tenth goes with each argument.
--- KEYS[3 …]  each lock, and its fence; locks that are released come after these
--- ARGV[2 …]  for each: lease, fence-after-the-grant
+-- KEYS[key …]  each lock, and its fence; locks that are released come after these
+-- ARGV[arg …]  for each: lease, fence-after-the-grant
 -- An acquire votes for an owner holding a lock:
 --   1 (granted) | again token ttl | held ttl token | stale floor | ahead |
 --   too-long max-lease | why this node may not vote
@@ -15,11 +15,10 @@
 -- between the grant's and its floor are kept for its owner.
 
 local try = redis.pcall
-local answers, key, arg = {now}, 3, 2
 -- Each has two arguments, a release one.
-local acquires = last_arg - 1 - (last_lock - 2) / 2
+local acquires = last_arg - arg + 1 - (last_lock - key + 1) / 2
 
-for index = 2, 1 + acquires do
+for index = 1 + #answers, #answers + acquires do
   local holder, fence, lease, granted = seen[key], seen[key + 1], ARGV[arg], ARGV[arg + 1]
   local length = sub(granted, 35, 37) + 0
   local owner = sub(granted, 39, 38 + length)

@@ -5,8 +5,9 @@
 -- Gives  seen (the keys' values), now (microseconds), max_lease and kept (milliseconds),
 -- floor_base (microseconds: the floor of a resource that has none), and barred:
 -- the answer that a node gives which may not vote, nil if it may. A node whose
--- guard runs has its bounds all the same. last_lock is the last of the
--- locks' keys, last_arg the last argument about them.
+-- guard runs has its bounds all the same. The rules of locks go on from here: key and
+-- arg are the first of the locks' keys and of the arguments about them, last_lock and
+-- last_arg the last ones, and answers is what the call replies.
 --
 -- Every script replies with an array: the node's clock in microseconds, or 0
 -- where it was not asked for, and an answer for each command. An answer is an
@@ -22,7 +23,7 @@ local now = clock[1] * 1000000 + clock[2]
 local seen = call('MGET', unpack(KEYS))
 local gate = seen[1]
 local max_lease, floor_base, barred, kept
-local last_lock, last_arg = #KEYS, #ARGV
+local answers, key, arg, last_lock, last_arg = {now}, 3, 2, #KEYS, #ARGV
 
 -- The gate: high-water mark (16 digits), floor base (16 digits), run id, and how many
 -- milliseconds a fence is kept, which is a day and two seconds above the maximum lease.

@@ -1,4 +1,4 @@
--- Releases of several locks in one call; the last of what a call does.
+-- Releases of several locks in one call.
 -- KEYS[key …]  each lock, and its fence
 -- ARGV[arg …]  for each what its fence says of the grant: token (16 digits), the
 --   owner's length (3 digits), the owner; a - before it if nobody is to be told
@@ -52,4 +52,3 @@ for _, at in ipairs(news) do
   redis.pcall('PUBLISH', 'everlock~free:' .. KEYS[first_key + 2 * at],
     sub(ARGV[first_arg + at], 1, 16))
 end
-return answers

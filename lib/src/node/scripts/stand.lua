@@ -4,15 +4,19 @@
 -- KEYS[5]  the line: calls by their tickets
 -- KEYS[6]  until when each call stands, in microseconds
 -- KEYS[7]  the ticket floor: the highest ticket that ever stood in this line
--- ARGV[2 … 3]  the attempt, as the rules of locks have it; missing where none is made
+-- ARGV[arg …]  the attempt, as the rules of locks have it; missing where none is made
 -- ARGV, the last four: call, ticket (16 digits), accepted or proposed, the floor's expiry
 -- queued position length | ticket-stale floor | ahead | queue-full length |
 -- why this node may not vote | what the rules of locks answer
 
 -- What a node may have forgotten it can tell once its loss is noted, not before.
-if barred and barred[1] ~= 'guarded' then return {now, barred} end
+local function only(answer)
+  answers[1 + #answers] = answer
+  return answers
+end
+if barred and barred[1] ~= 'guarded' then return only(barred) end
 
-local count = #ARGV
+local count = last_arg
 local waiter, ticket = ARGV[count - 3], tonumber(ARGV[count - 2])
 local clear = string.format('%.0f', now)
 local over = redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', clear)
@@ -29,10 +33,10 @@ if ARGV[count - 1] == 'proposed' and stood ~= ticket then
     redis.call('ZREM', KEYS[5], waiter)
     redis.call('ZREM', KEYS[6], waiter)
   end
-  if ticket <= floor then return {now, barred or {'ticket-stale', floor}} end
-  if ticket > now + max_lease * 1000 then return {now, {'ahead'}} end
+  if ticket <= floor then return only(barred or {'ticket-stale', floor}) end
+  if ticket > now + max_lease * 1000 then return only({'ahead'}) end
   local length = redis.call('ZCARD', KEYS[5])
-  if length >= MAX_QUEUE then return {now, {'queue-full', length}} end
+  if length >= MAX_QUEUE then return only({'queue-full', length}) end
 end
 
 -- The floor goes first: a line without one could be entered before those who left it.
@@ -47,14 +51,14 @@ redis.call('PEXPIREAT', KEYS[6], forgotten)
 redis.call('PEXPIREAT', KEYS[5], forgotten)
 
 local position = redis.call('ZRANK', KEYS[5], waiter)
-local holds = false
-if count == 7 and position > 0 and granted_to(seen[3], seen[4]) then
+local tries, holds = count - arg == 5, false
+if tries and position > 0 and granted_to(seen[3], seen[4]) then
   -- Who holds the lock already, by another call, takes nothing out of turn.
   local length = tonumber(sub(seen[4], 35, 37))
-  holds = sub(ARGV[3], 35, 38 + length) == sub(seen[4], 35, 38 + length)
+  holds = sub(ARGV[arg + 1], 35, 38 + length) == sub(seen[4], 35, 38 + length)
     and string.match(sub(seen[4], 40 + length), '^(%x+):%d+$') ~= waiter
 end
-if count < 7 or (position > 0 and not holds) then
-  return {now, {'queued', position, redis.call('ZCARD', KEYS[5])}}
+if not tries or (position > 0 and not holds) then
+  return only({'queued', position, redis.call('ZCARD', KEYS[5])})
 end
-last_lock, last_arg = 4, 3
+last_lock, last_arg = 4, arg + 1

@@ -1,0 +1,2 @@
+-- The end of every call that goes by the rules of locks.
+return answers
