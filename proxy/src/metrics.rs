@@ -4,6 +4,7 @@
 //! by name. Without an admin listener nobody could read anything, and nothing is counted.
 
 mod http;
+mod spans;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use metrics_process::Collector;
 
 use self::http::Http;
 pub(crate) use self::http::{OTHER_ROUTE, method_name};
+pub(crate) use self::spans::Spans;
 
 /// Of this everlock.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -145,6 +147,14 @@ impl Metrics {
     /// Counts what happens to locks.
     pub(crate) fn locks(&self) -> Option<Arc<MetricsObserver>> {
         self.0.as_ref().map(|inner| Arc::clone(&inner.locks))
+    }
+
+    /// Counts what becomes of spans; until this is asked for, there is no such metric.
+    pub(crate) fn spans(&self) -> Spans {
+        match &self.0 {
+            Some(inner) => Spans::on(&*inner.recorder),
+            None => Spans::off(),
+        }
     }
 
     /// A request was answered, or abandoned.

@@ -11,6 +11,7 @@
 mod collector;
 mod export;
 mod node;
+mod queue;
 mod request;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 
 pub(crate) use self::request::RequestTrace;
 use crate::config::{Nodes, TraceSettings};
+use crate::metrics::Metrics;
 
 /// How long what was not sent yet may take at the end: with a drain of its full length this is
 /// still before container engines kill.
@@ -54,9 +56,14 @@ impl Traces {
         Self(None)
     }
 
-    /// Traces from now on; or says what keeps it from that. It needs a runtime, which sends.
-    pub fn start(settings: &TraceSettings, nodes: &Nodes) -> Result<Self, String> {
-        let provider = export::provider(settings)?;
+    /// Traces from now on, and counts what becomes of spans; or says what keeps it from that. It
+    /// needs a runtime, which sends.
+    pub fn start(
+        settings: &TraceSettings,
+        nodes: &Nodes,
+        metrics: &Metrics,
+    ) -> Result<Self, String> {
+        let provider = export::provider(settings, metrics.spans())?;
         let scope = InstrumentationScope::builder("everlock");
         let scope = scope.with_version(env!("CARGO_PKG_VERSION")).build();
         Ok(Self(Some(Arc::new(Inner {

@@ -117,7 +117,7 @@ fn watchers(settings: &Settings) -> Result<Watchers, String> {
     let traces = match &settings.traces {
         None => Traces::off(),
         Some(wanted) => {
-            let traces = Traces::start(wanted, &settings.nodes)?;
+            let traces = Traces::start(wanted, &settings.nodes, &metrics)?;
             let collector = wanted.shown_endpoint();
             tracing::info!(collector, "requests are traced");
             traces

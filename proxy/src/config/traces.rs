@@ -2,7 +2,7 @@
 //!
 //! Invariant: without an endpoint nothing of it is looked at. The variables have no flags: whoever
 //! runs a collector sets them for all programs alike. Those that are about batches, and about the
-//! name of the service, are read by OpenTelemetry's own library.
+//! name of the service, are read by OpenTelemetry's own library; the size of its queue is read here.
 
 use std::fmt;
 use std::path::Path;
@@ -47,11 +47,15 @@ const DISABLED: &str = "OTEL_SDK_DISABLED";
 const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
+const QUEUE: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
 
 /// Where traces go below an endpoint that is for all kinds of telemetry.
 const PATH: &str = "v1/traces";
 /// What the conventions say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_QUEUE: usize = 2_048;
+/// The queue takes a few hundred bytes for each from the start, and what a span holds besides.
+const QUEUES: (usize, usize) = (1, 1_000_000);
 const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mins(1));
 
 /// Which requests are traced.
@@ -78,6 +82,8 @@ pub struct TraceSettings {
     pub gzip: bool,
     /// Which requests are traced.
     pub sampling: Sampling,
+    /// How many spans may wait to be sent; more are lost.
+    pub queue: usize,
 }
 
 impl TraceSettings {
@@ -151,6 +157,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<TraceSettings> {
         timeout: either(reader, TIMEOUT, timeout).map_or(DEFAULT_TIMEOUT, |(_, timeout)| timeout),
         gzip: either(reader, COMPRESSION, compression).is_some_and(|(_, gzip)| gzip),
         sampling: sampling(reader),
+        queue: reader
+            .read_variable(QUEUE, |text| parse::count(text, QUEUES.0, QUEUES.1))
+            .unwrap_or(DEFAULT_QUEUE),
     })
 }
 

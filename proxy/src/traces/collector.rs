@@ -5,7 +5,8 @@
 //! be shown.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +20,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use opentelemetry_http::{HttpClient, HttpError};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message as _;
 use tokio::runtime::Handle;
 
 use crate::config::TraceSettings;
@@ -39,6 +42,26 @@ pub(super) struct Collector {
     runtime: Handle,
     /// When it was last told that it takes nothing; none while it does.
     away: Mutex<Option<Moment>>,
+    rejected: Rejected,
+}
+
+/// The spans of a batch that the collector took otherwise, and did not take.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rejected(Arc<AtomicU64>);
+
+impl Rejected {
+    /// How many they were since this was asked last.
+    pub(super) fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::AcqRel)
+    }
+
+    /// Reads an answer; one that is none says nothing of spans.
+    fn note(&self, answer: &Bytes) {
+        let answer = ExportTraceServiceResponse::decode(answer.clone()).ok();
+        let partial = answer.and_then(|answer| answer.partial_success);
+        let rejected = partial.and_then(|partial| u64::try_from(partial.rejected_spans).ok());
+        self.0.fetch_add(rejected.unwrap_or(0), Ordering::AcqRel);
+    }
 }
 
 /// Nothing was taken.
@@ -55,7 +78,7 @@ enum Failed {
 }
 
 impl Collector {
-    pub(super) fn new(settings: &TraceSettings) -> Result<Self, String> {
+    pub(super) fn new(settings: &TraceSettings, rejected: Rejected) -> Result<Self, String> {
         let tls = trust(settings.ca.as_deref());
         let tls = tls.map_err(|problem| format!("traces can't be sent: {problem}"))?;
         let connector = HttpsConnectorBuilder::new()
@@ -69,6 +92,7 @@ impl Collector {
             timeout: settings.timeout,
             runtime: Handle::current(),
             away: Mutex::new(None),
+            rejected,
         })
     }
 
@@ -115,7 +139,10 @@ impl HttpClient for Collector {
         let answer = asked.unwrap_or(Ok(Err(Failed::Unreachable)));
         let answer = answer.unwrap_or(Err(Failed::Late));
         self.note(match &answer {
-            Ok(answer) if answer.status().is_success() => Ok(()),
+            Ok(answer) if answer.status().is_success() => {
+                self.rejected.note(answer.body());
+                Ok(())
+            }
             Ok(answer) => Err(Failed::Refused(answer.status().as_u16())),
             Err(failed) => Err(*failed),
         });

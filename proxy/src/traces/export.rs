@@ -1,7 +1,7 @@
 //! From spans to a collector: sampled, queued within a bound, sent in batches by a thread.
 //!
-//! Invariant: a span that finds the queue full is dropped; no request ever waits for one.
-//! The size of the queue and of batches are OpenTelemetry's (`OTEL_BSP_…`).
+//! Invariant: a span that finds the queue full is dropped and counted; no request ever waits for
+//! one. The size of batches and the pauses between are OpenTelemetry's (`OTEL_BSP_…`).
 
 use everlock::entropy::{Entropy as _, SystemEntropy};
 use opentelemetry::KeyValue;
@@ -10,20 +10,26 @@ use opentelemetry_otlp::{
 };
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
-use opentelemetry_sdk::trace::{BatchSpanProcessor, Sampler, SdkTracerProvider, ShouldSample};
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, ShouldSample};
 use opentelemetry_semantic_conventions::resource as names;
 
-use super::collector::Collector;
+use super::collector::{Collector, Rejected};
+use super::queue::Queue;
 use crate::config::{Sampling, TraceSettings};
+use crate::metrics::Spans;
 
 const SERVICE: &str = "everlock";
 const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 
-pub(super) fn provider(settings: &TraceSettings) -> Result<SdkTracerProvider, String> {
+pub(super) fn provider(
+    settings: &TraceSettings,
+    spans: Spans,
+) -> Result<SdkTracerProvider, String> {
+    let rejected = Rejected::default();
     let mut exporter = SpanExporter::builder()
         .with_http()
         .with_protocol(Protocol::HttpBinary)
-        .with_http_client(Collector::new(settings)?)
+        .with_http_client(Collector::new(settings, rejected.clone())?)
         .with_endpoint(&settings.endpoint)
         .with_timeout(settings.timeout);
     if settings.gzip {
@@ -32,7 +38,7 @@ pub(super) fn provider(settings: &TraceSettings) -> Result<SdkTracerProvider, St
     let exporter = exporter.build();
     let exporter = exporter.map_err(|error| format!("traces can't be sent: {error}"))?;
     Ok(SdkTracerProvider::builder()
-        .with_span_processor(BatchSpanProcessor::builder(exporter).build())
+        .with_span_processor(Queue::new(exporter, settings.queue, spans, rejected))
         .with_sampler(sampler(settings.sampling))
         .with_resource(resource())
         .build())

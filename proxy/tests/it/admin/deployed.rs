@@ -8,7 +8,7 @@ use everlock_testkit::{RedisCluster, eventually};
 use serde_json::json;
 
 use super::admin_of;
-use crate::support::{Client, Proxy, SOON};
+use crate::support::{Client, Proxy, SOON, init};
 
 const OPERATIONS: &str = include_str!("../../../../docs/operations.md");
 /// What is ours to export.
@@ -47,7 +47,11 @@ fn is_exported(name: &str, families: &BTreeMap<&str, &str>) -> bool {
 async fn exposition() -> String {
     let nodes = RedisCluster::start(3);
     let flags = ["--admin-listen", "127.0.0.1:0"];
-    let mut proxy = Proxy::over(&nodes, &flags).await.ready().await;
+    init(&nodes.urls()).await;
+    // Nobody is there; that spans are lost is counted from zero.
+    let collector = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")];
+    let proxy = Proxy::over_with(&nodes.urls(), &flags, &collector).await;
+    let mut proxy = proxy.ready().await;
     let admin = Client::new(admin_of(&mut proxy).await);
     let client = proxy.client();
     let ask = json!({"key": "k", "uuid": "u", "lease": 60_000});

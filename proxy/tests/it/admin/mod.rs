@@ -4,7 +4,7 @@ mod access;
 mod config;
 mod console;
 mod deployed;
-mod exposition;
+pub(crate) mod exposition;
 mod metrics;
 mod pages;
 

@@ -111,6 +111,11 @@ impl Proxy {
 
     /// Starts it over these nodes as they are.
     pub(crate) async fn over_urls(urls: &[String], flags: &[&str]) -> Self {
+        Self::over_with(urls, flags, &[]).await
+    }
+
+    /// The same, with these variables.
+    pub(crate) async fn over_with(urls: &[String], flags: &[&str], env: &[(&str, &str)]) -> Self {
         let nodes = node_flags(urls);
         let nodes = nodes.iter().map(String::as_str);
         let fixed = ["serve", "--listen", "127.0.0.1:0"];
@@ -119,7 +124,7 @@ impl Proxy {
             .chain(nodes)
             .chain(flags.iter().copied())
             .collect();
-        Self::spawn(&args, &[]).await
+        Self::spawn(&args, env).await
     }
 
     /// Starts it and waits until it listens.

@@ -13,7 +13,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{self as wire, status::StatusCode};
@@ -32,6 +34,8 @@ use crate::support::SOON;
 pub(super) enum Manner {
     Takes,
     Refuses(u16),
+    /// Takes what it is sent but for so many spans, and says so.
+    Rejects(i64),
     NeverAnswers,
 }
 
@@ -195,7 +199,7 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Full<Byte
             .status(status)
             .body(Full::default())
             .unwrap(),
-        Manner::Takes => {
+        Manner::Takes | Manner::Rejects(_) => {
             let mut received = state.received.lock().unwrap();
             received.bytes.extend_from_slice(&body);
             if !head.headers.contains_key("content-encoding") {
@@ -203,7 +207,17 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Full<Byte
                 received.spans.extend(spans(export));
             }
             received.heads.push((head.uri.to_string(), head.headers));
-            Response::new(Full::default())
+            let rejected_spans = match manner {
+                Manner::Rejects(count) => count,
+                _ => 0,
+            };
+            let answer = ExportTraceServiceResponse {
+                partial_success: (rejected_spans > 0).then(|| ExportTracePartialSuccess {
+                    rejected_spans,
+                    error_message: String::new(),
+                }),
+            };
+            Response::new(Full::new(answer.encode_to_vec().into()))
         }
     }
 }

@@ -2,6 +2,7 @@
 //! collector's protocol, and real Redis servers.
 
 mod collector;
+mod lost;
 mod outage;
 mod settings;
 
@@ -11,7 +12,7 @@ use serde_json::json;
 
 use self::collector::{Collector, Manner, Span};
 use crate::admin::admin_of;
-use crate::support::{Client, Proxy, SOON, Wire, init, node_flags};
+use crate::support::{Client, Proxy, SOON, Wire, init};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
@@ -31,20 +32,10 @@ async fn traced(
     env: &[(&str, &str)],
 ) -> Proxy {
     init(&nodes.urls()).await;
-    let nodes = node_flags(&nodes.urls());
-    let fixed = ["serve", "--listen", "127.0.0.1:0"];
-    let nodes = nodes.iter().map(String::as_str);
-    let args: Vec<_> = fixed
-        .into_iter()
-        .chain(nodes)
-        .chain(flags.iter().copied())
-        .collect();
     let endpoint = collector.endpoint();
     let own = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), PROMPT];
-    Proxy::spawn(&args, &[&own, env].concat())
-        .await
-        .ready()
-        .await
+    let proxy = Proxy::over_with(&nodes.urls(), flags, &[&own, env].concat()).await;
+    proxy.ready().await
 }
 
 /// Waits until so many acquires wait.

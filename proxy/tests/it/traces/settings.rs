@@ -190,6 +190,8 @@ async fn what_is_wrong_is_said_at_the_start_with_the_variable_and_without_its_se
         (("OTEL_TRACES_EXPORTER", "zipkin"), "otlp or none"),
         (("OTEL_TRACES_SAMPLER", "jaeger_remote"), "always_on"),
         (("OTEL_TRACES_SAMPLER_ARG", "2"), "from 0 to 1"),
+        (("OTEL_BSP_MAX_QUEUE_SIZE", "0"), "from 1 to 1000000"),
+        (("OTEL_BSP_MAX_QUEUE_SIZE", "many"), "from 1 to 1000000"),
     ] {
         let (status, output) = run(&DEV, &[good, env]).await;
         assert_eq!(status.code(), Some(2), "{env:?}: {output}");
