@@ -59,7 +59,8 @@ pub trait Node: Send + Sync + fmt::Debug {
     fn last_judged(&self) -> Option<Judged>;
 
     /// Has `ear` called when the lock is let go here, from as soon as that can be
-    /// heard, which is told as well. Undos and expiries are not heard of. It is a
+    /// heard, which is told as well; also when an undo of one who has gone away lets it go.
+    /// Other undos and expiries are not heard of. It is a
     /// help: a node may hear nothing, and what it hears may be lost.
     fn listen(&self, resource: &Resource, ear: Ear) -> Listening {
         let _ = (resource, ear);

@@ -130,6 +130,7 @@ impl Dice {
                 owner,
                 call,
                 token,
+                aloud: step.is_multiple_of(2),
             },
             13 => Command::Release {
                 resource,

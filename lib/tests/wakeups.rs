@@ -10,11 +10,13 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
+use everlock::observer::{Event, Observer};
 use everlock::{AcquireOptions, Grant, Redlock};
 use everlock_testkit::{RedisCluster, SETTLED, eventually};
-use support::redis::{client, locks_left};
+use support::redis::{builder, client, locks_left};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -79,6 +81,44 @@ async fn a_guard_that_is_dropped_wakes_a_waiter_in_another_process() {
     let waiting = waiter(&other);
     assert!(listened_for(&cluster, 3).await);
     drop(guard);
+    tokio::time::timeout(SETTLED, waiting)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+/// Counts attempts that ended.
+#[derive(Default)]
+struct Attempts(AtomicUsize);
+
+impl Observer for Attempts {
+    fn event(&self, event: &Event<'_>) {
+        if matches!(event, Event::Attempted { .. }) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_went_away_with_the_lock_just_won_wakes_a_waiter_in_another_process() {
+    let cluster = RedisCluster::start(3);
+    let one = client(&cluster, MAX_LEASE).await;
+    let attempts = Arc::new(Attempts::default());
+    let other = builder(&cluster).observer(attempts.clone());
+    let other = other.connect().await.unwrap();
+    // Its attempt is on its way, and nobody reads the answers.
+    let mut going = Box::pin(one.acquire("r", patient()));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(going.as_mut().poll(&mut context).is_pending());
+    let granted = || async { locks_left(&cluster).len() == 3 };
+    assert!(eventually(SETTLED, granted).await);
+    let waiting = waiter(&other);
+    assert!(listened_for(&cluster, 3).await);
+    // The first one, and another when the waiter could hear: it is told of a minute's lease.
+    let refused = || async { attempts.0.load(Ordering::Relaxed) >= 2 };
+    assert!(eventually(SETTLED, refused).await);
+    tokio::time::sleep(SECOND / 2).await;
+    drop(going);
     tokio::time::timeout(SETTLED, waiting)
         .await
         .unwrap()

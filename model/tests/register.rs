@@ -112,6 +112,7 @@ impl Pair {
                 owner: owner(who),
                 call: real_call(call),
                 token: self.real(token),
+                aloud: false,
             },
             Command::Settle { owner: who, token } => protocol::Command::Settle {
                 resource,

@@ -66,6 +66,9 @@ pub enum Command {
         call: CallId,
         /// The token that the attempt proposed.
         token: FencingToken,
+        /// Whether those who wait are told if the lock goes with it: it may have been won,
+        /// and whoever asked for it has gone.
+        aloud: bool,
     },
     /// After a release: let go as [`Command::Release`] does, and refuse what
     /// arrives late under a token not above `token`.

@@ -110,6 +110,7 @@ impl Register {
                 owner,
                 call,
                 token,
+                ..
             } => {
                 let deleted = self.leave(resource, owner, *call);
                 if deleted {

@@ -209,16 +209,6 @@ impl Bench {
         .await
     }
 
-    async fn undo(&self, by: &str, call: u64, step: u64) -> Vote {
-        self.ask(Command::Undo {
-            resource: resource(),
-            owner: owner(by),
-            call: attempt(call, step),
-            token: self.token(step),
-        })
-        .await
-    }
-
     async fn release(&self, by: &str, step: u64) -> Vote {
         self.ask(Command::Release {
             resource: resource(),
@@ -323,6 +313,7 @@ macro_rules! node_conformance {
             undo::an_undo_never_hits_another_owner
             undo::an_undo_beyond_any_lease_lifts_no_floor
             undo::an_undo_never_lowers_a_floor
+            undo::an_undo_aloud_is_heard_if_the_lock_went_with_it
             release::a_release_frees_and_tells_the_token
             release::a_release_without_the_token_may_bring_a_higher_one
             release::a_newer_grant_is_not_released_and_told
@@ -332,7 +323,7 @@ macro_rules! node_conformance {
             release::a_settlement_deletes_what_was_granted_late
             release::a_settlement_hits_neither_newer_grants_nor_other_owners
             release::what_is_passed_on_is_released
-            release::a_release_is_heard_and_what_is_passed_on_or_undone_is_not
+            release::a_release_is_heard_and_what_is_passed_on_or_undone_silently_is_not
             extend::an_extension_adds_to_what_remains_and_keeps_the_token
             extend::an_extension_ends_at_the_maximum_lease
             extend::an_expired_lock_is_never_resurrected

@@ -77,13 +77,24 @@ impl MemoryNode {
                     resource, token, ..
                 },
                 Vote::Released { .. } | Vote::Absent,
-            ) => Some((resource, Some(*token))),
-            (
+            )
+            | (
+                Command::Undo {
+                    resource,
+                    token,
+                    aloud: true,
+                    ..
+                },
+                Vote::Undone { deleted: true },
+            )
+            | (
                 Command::LeaveQueue {
-                    resource, ticket, ..
+                    resource,
+                    ticket: token,
+                    ..
                 },
                 Vote::LeftQueue { wakes: true },
-            ) => Some((resource, Some(*ticket))),
+            ) => Some((resource, Some(*token))),
             _ => None,
         };
         if let Some((resource, release)) = told {

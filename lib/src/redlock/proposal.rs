@@ -235,34 +235,35 @@ impl Proposal {
     fn late(&self, node: usize, vote: &Vote) {
         let Some(kept) = self.kept.get() else { return };
         if Attempt::may_be_left(vote, Some(*kept)) {
-            self.undo(node);
+            self.undo(node, false);
         }
     }
 
-    fn undo(&self, node: usize) {
+    fn undo(&self, node: usize, aloud: bool) {
         if Safeguard::Undo.is_on() {
             let patience = patience(self.lease);
             let trace = self.trace.clone();
             let chores = &self.inner.chores;
-            chores.add(node, self.undoing(), patience, trace);
+            chores.add(node, self.undoing(aloud), patience, trace);
         }
     }
 
     /// Undoes it ahead of whatever is sent next, if the node can be reached.
-    fn undo_now(&self, node: usize) {
+    fn undo_now(&self, node: usize, aloud: bool) {
         if Safeguard::Undo.is_on() {
             let not_after = self.inner.clock.now() + self.inner.settings.node_timeout;
             let slot = Ballot::open().slot(node).followed(self.trace.clone());
-            self.inner.nodes[node].submit(self.undoing(), not_after, slot);
+            self.inner.nodes[node].submit(self.undoing(aloud), not_after, slot);
         }
     }
 
-    fn undoing(&self) -> Command {
+    fn undoing(&self, aloud: bool) -> Command {
         Command::Undo {
             resource: self.resource.clone(),
             owner: self.owner.clone(),
             call: self.call,
             token: self.token,
+            aloud,
         }
     }
 }
@@ -316,12 +317,16 @@ impl Drop for Armed {
             self.note_end(AttemptOutcome::Cancelled);
         }
         if !self.won {
+            // Who goes away may have won without knowing, and others may have been told that it
+            // holds the lock. Not so who tries again: its own attempts would wake it at once. A
+            // place in line tells of its leaving.
+            let aloud = !self.landed && self.proposal.turn.is_none();
             for node in self.attempt.to_undo() {
                 if !self.landed {
                     // Chores take their time; who is next in line tries at once.
-                    self.proposal.undo_now(node);
+                    self.proposal.undo_now(node, aloud);
                 }
-                self.proposal.undo(node);
+                self.proposal.undo(node, aloud);
             }
         }
     }

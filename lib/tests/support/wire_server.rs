@@ -242,8 +242,8 @@ impl State {
                 )
             }
             Script::Undo => {
-                let (resource, owner, token) = (resource(keys[1]), owner(args[0]), token(args[2]));
-                let call = call(args[1], args[4]);
+                let (resource, owner, token) = (resource(keys[1]), owner(args[0]), token(args[1]));
+                let call = call(args[3], args[4]);
                 (
                     "",
                     vec![Command::Undo {
@@ -251,11 +251,12 @@ impl State {
                         owner,
                         call,
                         token,
+                        aloud: args.len() > 5,
                     }],
                 )
             }
             Script::Settle => {
-                let (resource, owner, token) = (resource(keys[1]), owner(args[0]), token(args[2]));
+                let (resource, owner, token) = (resource(keys[1]), owner(args[0]), token(args[1]));
                 (
                     "",
                     vec![Command::Settle {

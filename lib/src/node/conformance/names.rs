@@ -56,6 +56,7 @@ impl Named<'_> {
             owner: self.owner.clone(),
             call: super::attempt(call, step),
             token: self.bench.token(step),
+            aloud: true,
         };
         self.bench.ask(command).await
     }

@@ -106,7 +106,7 @@ pub async fn what_is_passed_on_is_released(make: Make<'_>) {
     assert_eq!(bench.acquire("b", 2, 3).await, Vote::Granted);
 }
 
-pub async fn a_release_is_heard_and_what_is_passed_on_or_undone_is_not(make: Make<'_>) {
+pub async fn a_release_is_heard_and_what_is_passed_on_or_undone_silently_is_not(make: Make<'_>) {
     let bench = Bench::open(make).await;
     let heard = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&heard);

@@ -66,16 +66,21 @@ pub(super) fn call(commands: &[&Command], run_id: &str) -> Cmd {
             owner,
             call,
             token,
+            aloud,
         } => {
-            let mut cmd = clearing(&UNDO, resource, owner, &call.to_string(), *token);
+            let mut cmd = clearing(&UNDO, resource, owner, *token);
+            cmd.write_arg_fmt(call);
             cmd.arg(call.attempt());
+            if *aloud {
+                cmd.arg("aloud");
+            }
             cmd
         }
         Command::Settle {
             resource,
             owner,
             token,
-        } => clearing(&SETTLE, resource, owner, "", *token),
+        } => clearing(&SETTLE, resource, owner, *token),
         Command::Inspect { resource } => {
             let mut cmd = evalsha(&INSPECT, 2);
             cmd.arg(resource.as_str())
@@ -269,19 +274,12 @@ fn voting(script: &Script, resource: &Resource, run_id: &str) -> Cmd {
 }
 
 /// A call of a script that ends with raising the floor.
-fn clearing(
-    script: &Script,
-    resource: &Resource,
-    owner: &OwnerId,
-    call: &str,
-    token: FencingToken,
-) -> Cmd {
+fn clearing(script: &Script, resource: &Resource, owner: &OwnerId, token: FencingToken) -> Cmd {
     let mut cmd = evalsha(script, 3);
     cmd.arg(MARKER_KEY)
         .arg(resource.as_str())
         .arg(resource.fence_key().to_string());
     cmd.arg(owner.as_str())
-        .arg(call)
         .arg(digits(token))
         .arg(fence_expiry(token));
     cmd

@@ -1,7 +1,7 @@
 -- After a release: lets go as a release does, and refuses what comes late.
 -- KEYS[1]  the marker  KEYS[2] the lock  KEYS[3] its fence
--- ARGV[1]  owner  ARGV[2] unused  ARGV[3] the token of the grant that ended, 16 digits
--- ARGV[4]  the floor's expiry
+-- ARGV[1]  owner  ARGV[2] the token of the grant that ended, 16 digits
+-- ARGV[3]  the floor's expiry
 -- settled 0 | settled 1
 
 local DONE = 'settled'
@@ -13,7 +13,7 @@ if holder == ARGV[1] then
   if fence and string.sub(fence, 39, 38 + tonumber(string.sub(fence, 35, 37))) == holder then
     grant = string.sub(fence, 18, 33)
   end
-  if grant <= ARGV[3] then
+  if grant <= ARGV[2] then
     redis.call('DEL', KEYS[2])
     deleted = 1
   end

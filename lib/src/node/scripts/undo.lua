@@ -1,8 +1,9 @@
 -- Takes back one attempt of one call, whether it has arrived yet or not.
 -- The lock goes with the last call that rests on its grant.
 -- KEYS[1]  the marker  KEYS[2] the lock  KEYS[3] its fence
--- ARGV[1]  owner  ARGV[2] call  ARGV[3] the attempt's token, 16 digits
--- ARGV[4]  the floor's expiry  ARGV[5] which attempt of the call
+-- ARGV[1]  owner  ARGV[2] the attempt's token, 16 digits  ARGV[3] the floor's expiry
+-- ARGV[4]  call  ARGV[5] which attempt of it
+-- ARGV[6]  whatever it says: who waits is told if the lock goes with it
 -- undone 0 | undone 1
 
 local DONE = 'undone'
@@ -16,7 +17,7 @@ if fence and holder == ARGV[1] then
     local left, before = {}, 0
     for call, attempt in string.gmatch(shares, '([^:,]+):(%d+)') do
       before = before + 1
-      if call ~= ARGV[2] or tonumber(attempt) > tonumber(ARGV[5]) then
+      if call ~= ARGV[4] or tonumber(attempt) > tonumber(ARGV[5]) then
         left[#left + 1] = call .. ':' .. attempt
       end
     end
@@ -25,6 +26,8 @@ if fence and holder == ARGV[1] then
         -- First what gives way to others, then what a full node may refuse.
         redis.call('DEL', KEYS[2])
         deleted = 1
+        -- A user who may not publish undoes all the same; then nobody is told.
+        if ARGV[6] then redis.pcall('PUBLISH', 'everlock~free:' .. KEYS[2], ARGV[2]) end
       end
       fence = deleted == 1 and string.sub(fence, 1, 16) .. ' 0000000000000000 000  -'
         or string.sub(fence, 1, 39 + length) .. table.concat(left, ',')
