@@ -46,6 +46,18 @@ pub(crate) struct Wishes {
     /// checks tokens is judged
     #[arg(long)]
     pub(crate) majority: bool,
+    /// An everlock of another version for one of the two proxies
+    #[arg(long, value_name = "PROGRAM", value_parser = program)]
+    mixed_with: Option<PathBuf>,
+}
+
+/// What is not there is said before anything runs.
+fn program(path: &str) -> Result<PathBuf, String> {
+    let path = fs::canonicalize(path).map_err(|error| error.to_string())?;
+    let is_file = path.is_file();
+    is_file
+        .then_some(path)
+        .ok_or_else(|| "is no file".to_owned())
 }
 
 /// What a node keeps over a restart.
@@ -94,6 +106,8 @@ enum Role {
 /// What is needed to start one.
 struct Crew {
     program: PathBuf,
+    /// Of another version; the last proxy is this.
+    mixed_with: Option<PathBuf>,
     notes: PathBuf,
     register: SocketAddr,
     /// The URLs of the library's clients, and those of the proxies.
@@ -107,11 +121,14 @@ struct Crew {
 pub(crate) async fn run(wishes: Wishes) -> ExitCode {
     let seed = wishes.seed.unwrap_or_else(|| now() % 1_000_000);
     println!("chaos: {} s, seed {seed}", wishes.seconds);
+    if let Some(other) = &wishes.mixed_with {
+        println!("chaos: one proxy is {}", other.display());
+    }
     let service = Service::default();
     let notes = std::env::temp_dir().join(format!("everlock-chaos-{}", std::process::id()));
     fs::create_dir(&notes).unwrap();
     let register = service.start().await;
-    let world = Arc::new(World::start(seed, notes.clone(), register).await);
+    let world = Arc::new(World::start(seed, notes.clone(), register, &wishes).await);
     let nemesis = Nemesis::new(Arc::clone(&world), seed, &wishes);
 
     let from = now();
@@ -141,7 +158,7 @@ pub(crate) async fn run(wishes: Wishes) -> ExitCode {
 }
 
 impl World {
-    async fn start(seed: u64, folder: PathBuf, register: SocketAddr) -> Self {
+    async fn start(seed: u64, folder: PathBuf, register: SocketAddr, wishes: &Wishes) -> Self {
         let starting = tokio::task::spawn_blocking(|| {
             RedisCluster::start_with(NODES, |i, server| {
                 let server = server.with_clock().with_power();
@@ -174,6 +191,7 @@ impl World {
         let urls = |way: usize| links.iter().map(|links| links[way].url()).collect();
         let crew = Crew {
             program: std::env::current_exe().unwrap(),
+            mixed_with: wishes.mixed_with.clone(),
             notes: folder,
             register,
             node_urls: [urls(0), urls(1)],
@@ -251,6 +269,8 @@ impl Crew {
         for url in &self.node_urls[1] {
             args.extend(["--node".to_owned(), url.clone()]);
         }
+        let other = self.mixed_with.as_ref().filter(|_| number + 1 == PROXIES);
+        args.extend(other.map(|other| format!("--program={}", other.display())));
         args
     }
 
@@ -287,12 +307,15 @@ pub(crate) struct ProxyArgs {
     listen: String,
     #[arg(long = "node")]
     nodes: Vec<String>,
+    #[arg(long)]
+    program: Option<PathBuf>,
 }
 
-/// Becomes `everlock serve`, which is beside this program.
+/// Becomes `everlock serve`: the one that is beside this program, unless another was named.
 pub(crate) fn become_proxy(args: &ProxyArgs) -> ExitCode {
     end_with_parent();
-    let program = std::env::current_exe().unwrap().with_file_name("everlock");
+    let beside = || std::env::current_exe().unwrap().with_file_name("everlock");
+    let program = args.program.clone().unwrap_or_else(beside);
     let mut command = std::process::Command::new(&program);
     command.args(["serve", "--log-level", "error", "--listen", &args.listen]);
     for node in &args.nodes {
