@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use everlock::clock::{ManualClock, WallTime};
+use everlock::clock::{Clock, ManualClock, WallTime};
 use everlock::node::Node;
 use everlock::node::conformance::{Subject, Waiting};
 use everlock::node::memory::MemoryNode;
@@ -34,6 +34,10 @@ impl Subject for Memory {
     fn pass(&self, time: Duration) -> Waiting<'_> {
         self.clock.advance(time);
         Box::pin(std::future::ready(()))
+    }
+
+    fn step_back(&self, by: Duration) {
+        self.clock.step_wall(self.clock.wall().minus(by));
     }
 }
 

@@ -6,6 +6,7 @@
 )]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use everlock::Vote;
@@ -17,6 +18,8 @@ use everlock_testkit::RedisServer;
 struct Redis {
     node: Arc<dyn Node>,
     server: RedisServer,
+    /// How many milliseconds the server's clock was set back.
+    behind: AtomicI64,
 }
 
 impl Subject for Redis {
@@ -35,10 +38,16 @@ impl Subject for Redis {
     fn pass(&self, time: Duration) -> Waiting<'_> {
         Box::pin(tokio::time::sleep(time))
     }
+
+    fn step_back(&self, by: Duration) {
+        let by = i64::try_from(by.as_millis()).unwrap();
+        let behind = self.behind.fetch_add(by, Ordering::SeqCst) + by;
+        self.server.set_clock_offset(-behind);
+    }
 }
 
 fn redis(durable: bool) -> Redis {
-    let builder = RedisServer::builder().durable();
+    let builder = RedisServer::builder().durable().with_clock();
     let server = if durable {
         builder.start()
     } else {
@@ -47,7 +56,12 @@ fn redis(durable: bool) -> Redis {
         builder.config("appendfsync", "no").start()
     };
     let node = redis_node(&server.url()).unwrap();
-    Redis { node, server }
+    let behind = AtomicI64::new(0);
+    Redis {
+        node,
+        server,
+        behind,
+    }
 }
 
 everlock::node_conformance!(redis);

@@ -63,6 +63,8 @@ pub trait Subject: Send + Sync {
     fn forget(&self);
     /// Lets this much time pass on the node's clock.
     fn pass(&self, time: Duration) -> Waiting<'_>;
+    /// Sets the node's clock back by this much.
+    fn step_back(&self, by: Duration);
 }
 
 /// Makes subjects: `true` asks for one that counts as losing nothing in a restart.
@@ -358,6 +360,7 @@ macro_rules! node_conformance {
             guard::a_node_that_lost_everything_waits_the_longest_lease_and_no_longer
             guard::a_later_witness_neither_shortens_nor_prolongs_a_guard
             guard::tokens_that_may_be_forgotten_are_refused_after_a_loss
+            guard::steps_back_that_are_small_one_by_one_add_up
             guard::a_restart_that_may_have_lost_something_waits
             guard::a_restart_counts_from_the_start_of_the_server
             guard::a_restart_that_loses_nothing_votes_at_once

@@ -209,3 +209,17 @@ pub async fn a_guard_survives_a_restart_that_loses_nothing(make: Make<'_>) {
     bench.votes_after().await;
     assert!(bench.now().await >= before.voting_from);
 }
+
+pub async fn steps_back_that_are_small_one_by_one_add_up(make: Make<'_>) {
+    let bench = Bench::open(make).await;
+    // Before it was opened no node votes either.
+    bench.pass(Duration::from_secs(4)).await;
+    let mut votes = vec![bench.ask(Command::Ping).await];
+    while votes.last() == Some(&Vote::Pong) {
+        bench.subject.step_back(Duration::from_millis(1_900));
+        votes.push(bench.ask(Command::Ping).await);
+    }
+    assert!(votes.len() > 2, "a small step is no reason: {votes:?}");
+    let stepped_back = Vote::Guarded { remaining: None };
+    assert_eq!(votes.last(), Some(&stepped_back), "{votes:?}");
+}

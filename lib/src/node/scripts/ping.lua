@@ -3,5 +3,7 @@
 -- pong | why this node may not vote
 
 if barred then return {now, barred} end
-redis.call('HSET', KEYS[2], 'high_water', string.format('%.0f', now))
+-- The mark never falls: steps of a clock that are small one by one add up.
+local mark = tonumber(redis.call('HGET', KEYS[2], 'high_water') or now)
+redis.call('HSET', KEYS[2], 'high_water', string.format('%.0f', math.max(mark, now)))
 return {now, {'pong'}}
