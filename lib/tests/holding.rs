@@ -148,6 +148,81 @@ async fn a_guard_that_is_dropped_releases_its_lock_and_tells_nobody_of_a_loss() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_released_is_valid_no_longer_for_whoever_knows_of_it() {
+    let world = World::of(5).await;
+    let client = world.client(1).await;
+    let grant = client.acquire("r", options()).await.unwrap();
+    let known = grant.clone();
+    drop(client.release(&grant));
+    assert!(known.is_valid(), "nothing was sent");
+    client.release(&grant).await.unwrap();
+    assert!(!known.is_valid() && known.remaining().is_zero());
+    let extended = client.extend(&known, LEASE).await;
+    assert!(matches!(extended, Err(Error::Lost)), "{extended:?}");
+
+    let guard = client.lock("r", options()).await.unwrap();
+    let held = guard.held();
+    guard.release().await.unwrap();
+    assert!(!held.is_valid() && !held.lost_token().is_cancelled());
+    let guard = client.lock("r", options()).await.unwrap();
+    let held = guard.held();
+    drop(guard);
+    assert!(!held.is_valid() && !held.lost_token().is_cancelled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_may_not_have_been_released_is_not_trusted_any_more() {
+    let world = World::of(5).await;
+    let client = world.client(1).await;
+    let grant = client.acquire("r", options()).await.unwrap();
+    cut_off(&world);
+    let released = client.release(&grant).await;
+    assert!(
+        matches!(released, Err(Error::Unavailable { .. })),
+        "{released:?}"
+    );
+    assert!(!grant.is_valid());
+    world.heal();
+    // Again, unless what was left of the first time did it.
+    let released = client.release(&grant).await;
+    assert!(
+        matches!(released, Ok(()) | Err(Error::NotHeld { .. })),
+        "{released:?}"
+    );
+    assert_eq!(world.left(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_extension_that_was_on_its_way_does_not_bring_a_released_lock_back() {
+    let world = World::of(5).await;
+    let client = world.client(1).await;
+    let grant = client.acquire("r", options()).await.unwrap();
+    for node in &world.faulty {
+        node.always(Mishap::ReplyDelayed(Duration::from_millis(40)));
+    }
+    let releasing = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        client.release(&grant).await
+    };
+    let (extended, released) = tokio::join!(client.extend(&grant, LEASE), releasing);
+    released.unwrap();
+    assert!(matches!(extended, Err(Error::Lost)), "{extended:?}");
+    assert!(!grant.is_valid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_released_under_its_guard_is_lost_to_it() {
+    let world = World::of(5).await;
+    let client = world.client(1).await;
+    let guard = client.lock("r", options()).await.unwrap();
+    tokio::time::sleep(LEASE / 10).await;
+    client.release(&**guard).await.unwrap();
+    assert!(!guard.is_valid());
+    let lost = tokio::time::timeout(LEASE / 2, guard.lost()).await;
+    assert_eq!(lost, Ok(LossReason::Gone));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lock_is_held_no_longer_than_it_may_be() {
     let world = World::of(5).await;
     let client = world.client(1).await;

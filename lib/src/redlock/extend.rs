@@ -57,7 +57,8 @@ impl Redlock {
     /// Adds `by` to what remains of the lease, up to the cluster's maximum.
     ///
     /// A lock that has expired is not brought back: [`Error::Lost`] if that is known
-    /// here, by the grant that was given, else [`Error::NotHeld`]. Nodes of a minority that lost
+    /// here, by the grant that was given, else [`Error::NotHeld`]. So it is with one that was
+    /// released meanwhile. Nodes of a minority that lost
     /// the lock's key are given it again in the background. A failed extension
     /// releases nothing. Dropping the future lets the extension take its course.
     pub async fn extend(&self, held: impl Into<Holding>, by: Duration) -> Result<Extension, Error> {
@@ -173,6 +174,10 @@ impl Extend<'_> {
         }
         if let Some(validity) = &self.held.validity {
             validity.extend(valid_until);
+        }
+        // Released meanwhile, or handed on.
+        if self.held.is_over(inner.clock.now()) {
+            return Err(Error::Lost);
         }
         Ok(Extension {
             valid_until,

@@ -47,7 +47,7 @@ impl Grant {
     }
 
     /// Until when the lock may be relied on; extensions made with this grant, or
-    /// with a clone of it, count.
+    /// with a clone of it, count. Long past once it was released or lost.
     #[must_use]
     pub fn valid_until(&self) -> Moment {
         self.validity.until()
@@ -65,6 +65,11 @@ impl Grant {
         self.validity.end();
     }
 
+    /// Whether it was given up before its validity was over.
+    pub(super) fn was_given_up(&self) -> bool {
+        nanos(self.validity.until()) == ENDED
+    }
+
     /// The same lock, held by whoever has it next in this process: under a token of its
     /// own. This one, and all clones of it, are valid no longer.
     pub(super) fn handed_on(self, token: FencingToken) -> Self {
@@ -76,7 +81,8 @@ impl Grant {
         }
     }
 
-    /// Whether the lock may still be relied on.
+    /// Whether the lock may still be relied on; no longer once its release was sent, by
+    /// whichever clone, nor once a guard has told its loss.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         !self.remaining().is_zero()
@@ -101,7 +107,7 @@ impl fmt::Debug for Grant {
     }
 }
 
-/// Stands for a validity that was given up, for good.
+/// Stands for a validity that was given up, for good: by a release, or a loss.
 const ENDED: u64 = 0;
 
 /// Until when a grant may be relied on: shared by its clones, moved by extensions.
@@ -196,6 +202,13 @@ impl Holding {
             token: Some(token),
             shown: Some(token),
             validity: None,
+        }
+    }
+
+    /// It is being released.
+    pub(super) fn give_up(&self) {
+        if let Some(validity) = &self.validity {
+            validity.end();
         }
     }
 

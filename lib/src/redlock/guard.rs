@@ -160,7 +160,8 @@ fn run(handler: Handler, reason: LossReason) {
 /// A held lock that is renewed in the background until it is released or dropped.
 ///
 /// Dropping it releases the lock in the background; [`Guard::release`] is the
-/// honest way, which says whether that worked.
+/// honest way, which says whether that worked. Either way all clones of its [`Held`] are
+/// valid no longer.
 #[must_use = "a guard that is dropped releases its lock"]
 pub struct Guard {
     redlock: Redlock,
@@ -181,7 +182,8 @@ impl Guard {
     /// Ends the renewal and releases the lock.
     ///
     /// [`Error::Lost`] if it was lost before. Dropping the future lets the
-    /// release take its course.
+    /// release take its course. What [`Guard::held`] gave is valid no longer, however
+    /// it ends.
     pub async fn release(mut self) -> Result<(), Error> {
         self.renewal = None;
         if self.held.loss.end().is_err() {

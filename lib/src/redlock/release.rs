@@ -26,7 +26,10 @@ impl Redlock {
     /// [`Error::NotHeld`] and [`Error::HeldByAnother`] say that there was nothing
     /// to release; [`Error::Unavailable`] that it may still be held until its
     /// lease ends. Nodes that did not answer are told in the background, also
-    /// after the future was dropped.
+    /// after the future was dropped. Under a grant it may be tried again.
+    ///
+    /// From the moment when the release is sent the grant, with all its clones, is valid no
+    /// longer, however the release ends: on some nodes the lock may be another's by then.
     pub async fn release(&self, held: impl Into<Holding>) -> Result<(), Error> {
         self.release_timed(held).await.map(drop)
     }
@@ -96,6 +99,8 @@ impl Inner {
         place: Option<Stay>,
         ballot: &BallotReader,
     ) -> Moment {
+        // From now on somebody else may have it, whatever becomes of the answers.
+        held.give_up();
         let now = self.clock.now();
         let not_after = now + self.settings.node_timeout;
         let release = release_of(held, token);

@@ -35,7 +35,14 @@ pub(super) async fn renew(
     ));
     let extend = |by| {
         let extending = redlock.extend(Holding::from(&*held), by);
-        async move { renewed(extending.await) }
+        let held = &held;
+        async move {
+            match extending.await {
+                // Released under the guard, by whoever has a clone of its grant.
+                Err(Error::Lost) if held.was_given_up() => Renewed::Gone,
+                extended => renewed(extended),
+            }
+        }
     };
     let lost = renewing::until_lost(&*inner.clock, &renewal, extend).await;
     // When it is told, the lock must not look valid any more.
