@@ -32,10 +32,11 @@ const MAX_BATCH: usize = 128;
 const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 /// How often a quiet connection is looked after.
 const TICK: Duration = Duration::from_millis(250);
+/// Servers are looked at this often: their settings may change while they run, their
+/// persistence above all.
+const REJUDGE_TICKS: u32 = 20;
 /// Quiet connections are used this often, so that a dead one is noticed, and a
 /// server's idle timeout never strikes.
-/// Settings may change while a server runs, its persistence above all.
-const REJUDGE_TICKS: u32 = 20;
 const HEARTBEAT_TICKS: u32 = 4;
 
 /// A command that was sent.
@@ -166,16 +167,14 @@ impl<'a> Service<'a> {
                         "waited too long to be sent",
                     ));
                 }
-                Job::Command { slot, .. } if self.refused.is_some() => {
-                    slot.fail(self.refused.clone().unwrap_or_else(not_refused));
-                }
-                Job::Command { command, slot, .. } => {
-                    batch.push(Sent {
+                Job::Command { command, slot, .. } => match &self.refused {
+                    Some(fault) => slot.fail(fault.clone()),
+                    None => batch.push(Sent {
                         command,
                         slot,
                         reloaded: false,
-                    });
-                }
+                    }),
+                },
                 Job::Mark { command, answer } => {
                     let mut link = self.link.clone();
                     // Bounded by the connection's response timeout, and by its owner's.
@@ -393,8 +392,4 @@ impl<'a> Service<'a> {
             });
         }
     }
-}
-
-fn not_refused() -> Fault {
-    Fault::unsent(FaultKind::Misconfigured, "")
 }
