@@ -422,7 +422,7 @@ async fn who_has_not_read_that_it_has_the_lock_is_not_handed_it_again() {
     let world = World::of(3).await;
     let client = world.client(1).await;
     let seen = Seen::default();
-    let short = patient().lease(2 * SECOND);
+    let short = patient().lease(SECOND / 4);
     let holder = client.acquire("r", short.clone()).await.unwrap();
     let first = section(&client, short.clone(), &seen);
     tokio::time::sleep(MOMENT).await;
@@ -438,7 +438,7 @@ async fn who_has_not_read_that_it_has_the_lock_is_not_handed_it_again() {
     tokio::time::sleep(MOMENT).await;
     client.release(&holder).await.unwrap();
     all_well(vec![first]).await;
-    tokio::time::sleep(3 * SECOND).await;
+    tokio::time::sleep(SECOND / 3).await;
     // The lease is over, and somebody who stands in no line has the lock.
     let passing = section(&client, short.retries(0), &seen);
     all_well(vec![passing]).await;

@@ -19,6 +19,9 @@ use super::validity::Drift;
 /// of which tokens are microseconds.
 pub(crate) const MAX_RESERVE: u32 = 64;
 
+/// Who comes late to what was handed to it still has this part of the validity.
+const LEFT_AT_LEAST: f64 = 0.5;
+
 /// What was proposed for those who come after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reserved {
@@ -74,6 +77,11 @@ impl Cohort {
             lease,
             validity: lease.saturating_sub(drift.of(lease)),
         })
+    }
+
+    /// Whether a lock that was handed on may be taken when so much validity is `left`.
+    pub(crate) fn may_take(&self, left: Duration, min_validity: Duration) -> bool {
+        left >= self.validity.mul_f64(LEFT_AT_LEAST) && left > min_validity
     }
 
     /// The token under which this heir may have the lock now, of which so much validity

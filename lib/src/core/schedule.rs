@@ -169,7 +169,8 @@ impl Schedule {
     }
 
     /// The time from one planned attempt to the next, which is never nothing.
-    fn step(&self, roll: f64) -> Duration {
+    #[must_use]
+    pub fn step(&self, roll: f64) -> Duration {
         let asked = self.plan.delay + self.plan.jitter.mul_f64(roll);
         asked.max(SHORTEST_DELAY)
     }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 use super::grant::Validity;
 use super::inbox::News;
@@ -24,6 +25,8 @@ use crate::observer::{AcquireOutcome, Event};
 
 /// Proposals again within one attempt, when a token was too low or too far ahead.
 const MAX_PROPOSALS: u32 = 3;
+/// What others were told is no answer when it is older, and older than two steps of a plan.
+const OLD_NEWS: Duration = Duration::from_millis(100);
 /// What is known of a lock for which others of this process wait already.
 const BEHIND_OTHERS: Loss = Loss::Contended {
     free_in: None,
@@ -97,6 +100,8 @@ pub(super) struct Request {
     cohort: Option<Cohort>,
     /// How its last attempt ended.
     pub(super) last: Option<(Loss, Attempt)>,
+    /// Whether it asked the nodes once more before it gives up.
+    asked_at_last: bool,
     waited: bool,
     ended: bool,
 }
@@ -142,6 +147,7 @@ impl Request {
             reserved: Reserved::NOTHING,
             cohort: None,
             last: None,
+            asked_at_last: false,
             waited: false,
             ended: false,
         }
@@ -169,13 +175,11 @@ impl Request {
             flight = match self.wait(why).await {
                 Some(Begun::Attempt(flight)) => Some(flight),
                 Some(Begun::Handed(grant)) => return Ok(grant),
-                None if self.last.is_some() || self.learn_from_others() => {
-                    return Err(self.error());
-                }
-                // The plan is over before anything was asked.
+                // The plan is over, and nobody has asked for long.
+                None if self.is_to_ask() => Some(self.bid.launch(None)),
                 None => {
-                    self.standing = None;
-                    Some(self.bid.launch(None))
+                    self.learn_from_others();
+                    return Err(self.error());
                 }
             };
         }
@@ -238,8 +242,7 @@ impl Request {
     /// Takes a lock that was handed on, if enough is left of it; else it is let go.
     fn take(&mut self, baton: Baton) -> Option<Grant> {
         let inner = Arc::clone(&self.bid.inner);
-        let left = inner.remaining(baton.valid_until()?);
-        if left <= self.bid.min_validity && Safeguard::HandedOnInTime.is_on() {
+        if !baton.is_worth(self.bid.min_validity) && Safeguard::HandedOnInTime.is_on() {
             return None;
         }
         let (mut grant, cohort) = baton.take()?;
@@ -281,19 +284,32 @@ impl Request {
                 landed => break landed,
             }
         };
-        if let Err(loss) = result {
-            if let Some(standing) = &self.standing {
-                standing.note(loss, &attempt);
-            }
-            self.last = Some((loss, attempt));
+        let loss = result.err();
+        if let (Some(standing), Some(loss)) = (&self.standing, loss) {
+            standing.note(loss, &attempt);
         }
+        self.last = loss.map(|loss| (loss, attempt)).or(self.last.take());
         result
     }
 
+    /// Whether an answer is to be had before this request gives up: what it or the head of
+    /// its line was told last is so old that attempts of its own would have been made since.
+    fn is_to_ask(&mut self) -> bool {
+        let first_time = self.standing.as_ref().filter(|_| !self.asked_at_last);
+        let Some(standing) = first_time.filter(|at| !at.is_head() || self.last.is_none()) else {
+            return false;
+        };
+        let old = self.schedule.step(1.0).saturating_mul(2).max(OLD_NEWS);
+        self.asked_at_last = standing.is_to_ask(old, self.bid.inner.clock.now());
+        self.asked_at_last
+    }
+
     /// Takes what the head of the line was told last for an answer.
-    fn learn_from_others(&mut self) -> bool {
+    fn learn_from_others(&mut self) {
         let refusal = self.standing.as_ref().and_then(Standing::last);
-        let Some(refusal) = refusal else { return false };
+        let Some(refusal) = refusal.filter(|_| self.last.is_none()) else {
+            return;
+        };
         let age = self.bid.inner.clock.now().saturating_since(refusal.at);
         let loss = match refusal.loss {
             Loss::Contended { free_in, split } => Loss::Contended {
@@ -303,7 +319,6 @@ impl Request {
             loss => loss,
         };
         self.last = Some((loss, refusal.attempt.clone()));
-        true
     }
 
     fn win(&mut self, won: Won) -> Grant {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Inner;
+use super::line::Passing;
 use crate::clock::Moment;
 use crate::core::hearsay::Word;
 use crate::core::token::FencingToken;
@@ -52,22 +53,41 @@ impl Hearing {
 
 /// Listening that goes on for a while after the last waiter has gone.
 #[derive(Default)]
-pub(super) struct Lingering(Mutex<HashMap<Resource, (Moment, Hearing)>>);
+pub(super) struct Lingering(Mutex<HashMap<Resource, Kept>>);
+
+struct Kept {
+    until: Moment,
+    hearing: Hearing,
+    passing: Passing,
+}
 
 impl Lingering {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Resource, (Moment, Hearing)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Resource, Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn take(&self, resource: &Resource) -> Option<Hearing> {
-        Some(self.lock().remove(resource)?.1)
+    pub(super) fn take(&self, resource: &Resource) -> Option<(Hearing, Passing)> {
+        let kept = self.lock().remove(resource)?;
+        Some((kept.hearing, kept.passing))
     }
 
     /// Keeps it, if there is room.
-    pub(super) fn keep(&self, resource: &Resource, hearing: Hearing, now: Moment) {
+    pub(super) fn keep(
+        &self,
+        resource: &Resource,
+        hearing: Hearing,
+        passing: Passing,
+        now: Moment,
+    ) {
         let mut kept = self.lock();
         if kept.len() < MAX_LINGERING {
-            kept.insert(resource.clone(), (now + LINGER, hearing));
+            let until = now + LINGER;
+            let new = Kept {
+                until,
+                hearing,
+                passing,
+            };
+            kept.insert(resource.clone(), new);
             return;
         }
         // Its end is told to the nodes, after the others can go on.
@@ -77,7 +97,7 @@ impl Lingering {
 
     /// Ends what nobody came back for.
     pub(super) fn forget(&self, now: Moment) {
-        let over = |_: &Resource, (until, _): &mut (Moment, Hearing)| *until <= now;
+        let over = |_: &Resource, kept: &mut Kept| kept.until <= now;
         let gone: Vec<_> = self.lock().extract_if(over).collect();
         drop(gone);
     }

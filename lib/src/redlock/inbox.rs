@@ -1,6 +1,6 @@
 //! What somebody in a line is told, until it is read.
 
-use super::line::Baton;
+use super::line::{Baton, Presence};
 use super::proposal::Flight;
 use crate::clock::Moment;
 
@@ -10,6 +10,7 @@ pub(super) struct Inbox {
     /// Whether an attempt could be begun on its behalf.
     pub(super) asleep: bool,
     pub(super) left: bool,
+    pub(super) presence: Presence,
 }
 
 /// What somebody in a line is told.

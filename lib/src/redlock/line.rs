@@ -13,9 +13,12 @@
 //! Where it is known when the holder ends, it is not even released: see `handing.rs`.
 //!
 //! Invariant: whoever stands in a line is told when it becomes the head, and a
-//! head that leaves without the lock has the next one try at once.
+//! head that leaves without the lock has the next one try at once. One that is not
+//! there when it should be goes behind the others: see `absence.rs`.
 
+mod absence;
 mod handing;
+mod standing;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -25,8 +28,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-pub(super) use handing::Baton;
-use handing::{PASSES, PASSING_TIME};
+pub(super) use absence::Presence;
+pub(super) use handing::{Baton, Passing};
+pub(super) use standing::Standing;
 
 use super::Inner;
 use super::hearing::{Hearing, Lingering};
@@ -50,6 +54,8 @@ pub(super) struct Lines {
     releases: [AtomicU64; STRIPES],
     /// Who joins any line, or hears of a release, has the next number.
     numbers: AtomicU64,
+    /// Whether somebody looks after the heads.
+    watched: AtomicBool,
     pub(super) lingering: Lingering,
     /// The same in every process, so that what happens can be replayed.
     hashing: BuildHasherDefault<DefaultHasher>,
@@ -61,12 +67,12 @@ struct Line {
     /// The number of the last release while there was a line.
     released: u64,
     last: Option<Arc<Refusal>>,
+    /// When somebody asked who is not the head.
+    asked: Option<Moment>,
     hearing: Option<Hearing>,
     /// The release that told nobody, until who was meant has the lock.
     silent: Option<Command>,
-    /// How often the lock was passed on in a row, and since when.
-    passes: u32,
-    passing_since: Moment,
+    passing: Passing,
 }
 
 /// How the last attempt of a line's head ended.
@@ -78,6 +84,8 @@ pub(super) struct Refusal {
 
 struct Place {
     bid: Arc<Bid>,
+    /// Where it stands; it changes under the lock of the lines.
+    number: AtomicU64,
     is_head: AtomicBool,
     inbox: Mutex<Inbox>,
     told: Notify,
@@ -90,6 +98,7 @@ impl Lines {
             count: AtomicUsize::new(0),
             releases: [const { AtomicU64::new(0) }; STRIPES],
             numbers: AtomicU64::new(1),
+            watched: AtomicBool::new(false),
             lingering: Lingering::default(),
             hashing: BuildHasherDefault::default(),
         }
@@ -128,11 +137,21 @@ impl Lines {
         let line = lines.entry(bid.resource.clone()).or_insert_with(|| {
             self.count.fetch_add(1, Ordering::SeqCst);
             is_new = true;
-            Line::default()
+            let kept = self.lingering.take(&bid.resource);
+            let (hearing, passing) = kept.unzip();
+            Line {
+                hearing,
+                passing: passing.unwrap_or_default(),
+                ..Line::default()
+            }
         });
+        let listens = line.hearing.is_some();
         let standing = line.join(bid, self.next_number());
         drop(lines);
         if is_new {
+            self.watch(&bid.inner);
+        }
+        if is_new && !listens {
             self.listen(&bid.inner, &bid.resource);
         }
         if standing.is_head() && self.releases(&bid.resource) != releases {
@@ -143,18 +162,15 @@ impl Lines {
 
     /// Listens for a lock for which there is a line now.
     fn listen(&self, inner: &Arc<Inner>, resource: &Resource) {
-        let hearing = self.lingering.take(resource);
-        let hearing = hearing.unwrap_or_else(|| {
-            let (weak, name) = (Arc::downgrade(inner), resource.clone());
-            Hearing::begin(inner, resource, move |_| {
-                if let Some(inner) = weak.upgrade() {
-                    inner.lines.heard(&name);
-                }
-            })
+        let (weak, name) = (Arc::downgrade(inner), resource.clone());
+        let hearing = Hearing::begin(inner, resource, move |_| {
+            if let Some(inner) = weak.upgrade() {
+                inner.lines.heard(&name);
+            }
         });
-        match self.lock().get_mut(resource) {
-            Some(line) => line.hearing = Some(hearing),
-            None => self.lingering.keep(resource, hearing, inner.clock.now()),
+        // Should the line have ended meanwhile, this does, too.
+        if let Some(line) = self.lock().get_mut(resource) {
+            line.hearing = Some(hearing);
         }
     }
 
@@ -168,15 +184,12 @@ impl Lines {
         let Some(line) = lines.get_mut(resource) else {
             return false;
         };
-        if line.passes == 0 {
-            line.passing_since = now;
-        }
-        line.passes += 1;
-        let may = line.passes <= PASSES || now < line.passing_since + PASSING_TIME;
+        let may = line.passing.may(now);
         if may {
+            line.passing.note();
             line.silent = Some(release.clone());
         } else {
-            line.passes = 0;
+            line.passing = Passing::default();
         }
         may
     }
@@ -237,12 +250,8 @@ impl Lines {
             return;
         };
         let was_head = place.is_head.load(Ordering::Acquire);
-        line.places.remove(&standing.number);
-        let next = line.places.first_key_value();
-        let next = next.filter(|_| was_head).map(|(_, next)| Arc::clone(next));
-        if let Some(next) = &next {
-            next.is_head.store(true, Ordering::Release);
-        }
+        line.places.remove(&place.number.load(Ordering::Relaxed));
+        let next = if was_head { line.first() } else { None };
         if let Some(until) = won {
             line.silent = None;
             line.pass_to_winner(until, place.bid.inner.clock.now());
@@ -256,13 +265,14 @@ impl Lines {
         drop(lines);
         // What it had begun is undone before anybody tries.
         drop(unread);
-        let (hearing, silent) = ended.map_or((None, None), |line| (line.hearing, line.silent));
-        if let Some(release) = silent {
-            place.bid.inner.tell_all(&release);
-        }
-        if let Some(hearing) = hearing {
-            let now = place.bid.inner.clock.now();
-            self.lingering.keep(resource, hearing, now);
+        if let Some(ended) = ended {
+            if let Some(release) = ended.silent {
+                place.bid.inner.tell_all(&release);
+            }
+            if let Some(hearing) = ended.hearing {
+                let now = place.bid.inner.clock.now();
+                self.lingering.keep(resource, hearing, ended.passing, now);
+            }
         }
         if let Some(next) = next {
             next.tell(won.map_or(News::Try, News::Head));
@@ -274,16 +284,20 @@ impl Line {
     fn join(&mut self, bid: &Arc<Bid>, number: u64) -> Standing {
         let place = Arc::new(Place {
             bid: Arc::clone(bid),
+            number: AtomicU64::new(number),
             is_head: AtomicBool::new(self.places.is_empty()),
             inbox: Mutex::default(),
             told: Notify::new(),
         });
         self.places.insert(number, Arc::clone(&place));
-        Standing {
-            place,
-            number,
-            won: None,
-        }
+        Standing::at(place)
+    }
+
+    /// Whoever is first now, who is the head from now on.
+    fn first(&self) -> Option<Arc<Place>> {
+        let (_, first) = self.places.first_key_value()?;
+        first.is_head.store(true, Ordering::Release);
+        Some(Arc::clone(first))
     }
 
     /// What was refused before holds no longer: the lock has gone to one of the line.
@@ -316,83 +330,5 @@ impl Place {
     fn tell(&self, news: News) {
         self.lock().take(news);
         self.told.notify_one();
-    }
-}
-
-/// Somebody's place in a line, which is left when this is dropped.
-pub(super) struct Standing {
-    place: Arc<Place>,
-    number: u64,
-    won: Option<Moment>,
-}
-
-impl Standing {
-    pub(super) fn is_head(&self) -> bool {
-        self.place.is_head.load(Ordering::Acquire)
-    }
-
-    /// Waits for news; `None` when there were none until this moment.
-    pub(super) async fn news(&self, until: Moment) -> Option<News> {
-        let inner = &self.place.bid.inner;
-        let sleeping = Sleeping::begin(&self.place);
-        let told = async {
-            loop {
-                if let Some(news) = self.place.lock().news.take() {
-                    return news;
-                }
-                self.place.told.notified().await;
-            }
-        };
-        let time = inner.remaining(until);
-        let news = tokio::time::timeout(time, told).await.ok();
-        drop(sleeping);
-        // Told in the moment between.
-        news.or_else(|| self.place.lock().news.take())
-    }
-
-    /// Tells those behind how the head's attempt ended.
-    pub(super) fn note(&self, loss: Loss, attempt: &Attempt) {
-        let inner = &self.place.bid.inner;
-        let refusal = Refusal {
-            loss,
-            attempt: attempt.clone(),
-            at: inner.clock.now(),
-        };
-        if let Some(line) = inner.lines.lock().get_mut(&self.place.bid.resource) {
-            line.last = Some(Arc::new(refusal));
-        }
-    }
-
-    /// How the last attempt of the line's head ended.
-    pub(super) fn last(&self) -> Option<Arc<Refusal>> {
-        let lines = self.place.bid.inner.lines.lock();
-        lines.get(&self.place.bid.resource)?.last.clone()
-    }
-
-    /// Leaves with the lock, which is held until then at most.
-    pub(super) fn win(mut self, until: Moment) {
-        self.won = Some(until);
-    }
-}
-
-impl Drop for Standing {
-    fn drop(&mut self) {
-        self.place.bid.inner.lines.leave(self, self.won);
-    }
-}
-
-/// While it lives, an attempt may be begun on the sleeper's behalf.
-struct Sleeping<'a>(&'a Place);
-
-impl<'a> Sleeping<'a> {
-    fn begin(place: &'a Place) -> Self {
-        place.lock().asleep = true;
-        Self(place)
-    }
-}
-
-impl Drop for Sleeping<'_> {
-    fn drop(&mut self) {
-        self.0.lock().asleep = false;
     }
 }

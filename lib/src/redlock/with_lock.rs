@@ -32,7 +32,8 @@ impl Redlock {
     /// the lock is handed on to the first of them without asking the nodes, which makes
     /// many short sections some ten times as fast. Every section has a fencing token of
     /// its own, higher than those before it and lower than that of whoever comes after,
-    /// its own signal of loss, and at least two thirds of its lease. It is handed on
+    /// its own signal of loss, and at least two thirds of its lease when it is handed on; who
+    /// comes to it so late that less than half is left asks the nodes. It is handed on
     /// only to those who waited already when it was acquired, eight times in a row or for
     /// 20 ms, whichever is longer, and not to those who ask for another lease; then it is
     /// released, and other processes have their turn.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Line, Lines};
+use super::Lines;
 use crate::clock::Moment;
 use crate::core::cohort::{Cohort, Heir};
 use crate::core::types::Resource;
@@ -16,8 +16,31 @@ use crate::redlock::{Grant, Holding, Inner};
 
 /// A lock is passed on within the process so often, and for so long, at least;
 /// then whoever waits in another process has the first try.
-pub(super) const PASSES: u32 = 8;
-pub(super) const PASSING_TIME: Duration = Duration::from_millis(20);
+const PASSES: u32 = 8;
+const PASSING_TIME: Duration = Duration::from_millis(20);
+
+/// How often the lock was passed on within the process in a row, and since when. It outlives
+/// a line that is empty for a moment: others may have waited all the time.
+#[derive(Clone, Copy, Default)]
+pub(in crate::redlock) struct Passing {
+    times: u32,
+    since: Moment,
+}
+
+impl Passing {
+    /// Whether the others have waited so short a time that they can wait on.
+    pub(super) fn may(&mut self, now: Moment) -> bool {
+        if self.times == 0 {
+            self.since = now;
+        }
+        self.times < PASSES || now < self.since + PASSING_TIME
+    }
+
+    /// It is passed on once more.
+    pub(super) const fn note(&mut self) {
+        self.times = self.times.saturating_add(1);
+    }
+}
 
 /// A held lock on its way from one section to the next.
 pub(in crate::redlock) struct Baton {
@@ -32,8 +55,12 @@ impl Baton {
         self.held.take()
     }
 
-    pub(in crate::redlock) fn valid_until(&self) -> Option<Moment> {
-        Some(self.held.as_ref()?.0.valid_until())
+    /// Whether so much of it is left that a section may begin.
+    pub(in crate::redlock) fn is_worth(&self, min_validity: Duration) -> bool {
+        self.held.as_ref().is_some_and(|(grant, cohort)| {
+            let left = grant.valid_until().saturating_since(self.inner.clock.now());
+            cohort.may_take(left, min_validity)
+        })
     }
 }
 
@@ -76,13 +103,13 @@ impl Inner {
         // has not read that it has the lock may yet: two can't lie in one inbox.
         let engaged = matches!(inbox.news, Some(News::Begun(_) | News::Handed(_)));
         let waits = next.bid.hands_on && inbox.asleep && !engaged;
-        if !waits || !line.may_hand_on(now) {
+        if !waits || !line.passing.may(now) {
             return Err(grant);
         }
         let Some(token) = cohort.hand_on(heir, left, line.released) else {
             return Err(grant);
         };
-        line.passes += 1;
+        line.passing.note();
         let baton = Baton {
             inner: Arc::clone(self),
             held: Some((grant.handed_on(token), cohort)),
@@ -122,15 +149,5 @@ impl Lines {
         self.lock()
             .get(resource)
             .map_or(0, |line| line.places.len())
-    }
-}
-
-impl Line {
-    /// Whether the others have waited so short a time that they can wait on.
-    fn may_hand_on(&mut self, now: Moment) -> bool {
-        if self.passes == 0 {
-            self.passing_since = now;
-        }
-        self.passes < PASSES || now < self.passing_since + PASSING_TIME
     }
 }
