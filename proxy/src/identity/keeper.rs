@@ -1,18 +1,19 @@
 //! One node as the keeper of what identities need: a connection of its own and its run.
 //!
 //! Invariant: nothing reconnects underneath. A [`Link`] is one physical connection to one run of
-//! the server, so what was read over it was read from the same memory. Every call has a deadline,
-//! and a link that failed is never used again.
+//! the server, so what was read over it was read from the same memory. Every wait has a deadline,
+//! and a link that failed is never used again. A node that can't be reached is tried by one caller
+//! at a time, and nobody waits behind that one: what is asked of it does not pile up.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use everlock::{ConfigError, NodeTls};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, FromRedisValue, ScriptInvocation};
-use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 /// A connection is made within this, and a call answered. A slower node counts as away, as locks
 /// have given it up by then, too.
@@ -36,6 +37,10 @@ pub(super) struct Link {
 pub(crate) struct Keeper {
     client: Client,
     link: Mutex<Option<Link>>,
+    /// Held by the one who dials.
+    dialling: tokio::sync::Mutex<()>,
+    /// The last dial failed. Written while `dialling` is held.
+    unreachable: AtomicBool,
 }
 
 impl Keeper {
@@ -45,20 +50,46 @@ impl Keeper {
             let index = index + 1;
             let client = tls.client(url);
             let client = client.map_err(|problem| ConfigError::BadUrl { index, problem })?;
-            let link = Mutex::default();
-            Ok(Arc::new(Self { client, link }))
+            Ok(Arc::new(Self {
+                client,
+                link: Mutex::default(),
+                dialling: tokio::sync::Mutex::default(),
+                unreachable: AtomicBool::new(false),
+            }))
         };
         urls.iter().enumerate().map(open).collect()
     }
 
-    /// The present connection, or a fresh one. Cancelling leaves none half made.
+    /// The present connection, or a fresh one, within twice [`CALL_TIME`]. Cancelling leaves none
+    /// half made.
     pub(super) async fn link(&self) -> Result<Link, Away> {
-        let mut link = self.link.lock().await;
-        if link.is_none() {
-            let dialled = tokio::time::timeout(CALL_TIME, self.dial()).await;
-            *link = Some(dialled.map_err(|_| Away)??);
+        let present = self.present().clone();
+        if let Some(link) = present {
+            return Ok(link);
         }
-        link.clone().ok_or(Away)
+        let unreachable = self.is_unreachable();
+        let _alone = match self.dialling.try_lock() {
+            Ok(alone) => alone,
+            Err(_) if unreachable => return Err(Away),
+            Err(_) => {
+                let turn = timeout(CALL_TIME, self.dialling.lock()).await;
+                turn.map_err(|_| Away)?
+            }
+        };
+        // Whoever dialled meanwhile did it for all that waited.
+        let present = self.present().clone();
+        if let Some(link) = present {
+            return Ok(link);
+        }
+        if !unreachable && self.is_unreachable() {
+            return Err(Away);
+        }
+        let dialled = timeout(CALL_TIME, self.dial()).await;
+        let dialled = dialled.unwrap_or(Err(Away));
+        self.unreachable.store(dialled.is_err(), Ordering::Relaxed);
+        let link = dialled?;
+        *self.present() = Some(link.clone());
+        Ok(link)
     }
 
     /// Calls a script over this link. One that was not answered is not used again.
@@ -68,18 +99,21 @@ impl Keeper {
         script: &ScriptInvocation<'_>,
     ) -> Result<T, Away> {
         let mut connection = link.connection.clone();
-        let called = tokio::time::timeout(CALL_TIME, script.invoke_async(&mut connection)).await;
+        let called = timeout(CALL_TIME, script.invoke_async(&mut connection)).await;
         if let Ok(Ok(value)) = called {
             return Ok(value);
         }
-        let mut current = self.link.lock().await;
-        if current
-            .as_ref()
-            .is_some_and(|other| other.number == link.number)
-        {
-            *current = None;
-        }
+        self.present()
+            .take_if(|present| present.number == link.number);
         Err(Away)
+    }
+
+    fn present(&self) -> MutexGuard<'_, Option<Link>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_unreachable(&self) -> bool {
+        self.unreachable.load(Ordering::Relaxed)
     }
 
     async fn dial(&self) -> Result<Link, Away> {

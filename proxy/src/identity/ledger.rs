@@ -18,6 +18,9 @@ use super::keeper::{Away, Keeper};
 
 /// Longer than a month, so that a month's figures outlive it.
 const MONTH_LIFE: Duration = Duration::from_hours(24 * 70);
+/// Once a majority has answered, the other nodes are waited for this long: for a healthy one that is
+/// plenty, and one that hangs costs no more.
+const GRACE: Duration = Duration::from_millis(250);
 /// Entries of the index that are read from one node at once.
 const INDEX_PAGE: usize = 1_000;
 
@@ -43,7 +46,8 @@ pub(super) struct Account {
 pub(super) enum Wait {
     /// A majority has it.
     Majority,
-    /// Every node answered, or can't: as far as can be known, nobody knows more.
+    /// A majority has it, and the others had [`GRACE`] to answer: as far as can be known, nobody
+    /// knows more.
     All,
 }
 
@@ -154,7 +158,8 @@ impl Ledger {
         let (told, mut heard) = mpsc::channel(self.keepers.len());
         for keeper in &self.keepers {
             let (keeper, call, told) = (Arc::clone(keeper), Arc::clone(&call), told.clone());
-            // Each ends by the keeper's own deadlines, whatever becomes of the caller.
+            // Each ends by the keeper's own deadlines, whatever becomes of the caller: a few
+            // seconds, and at once where the node is known to be away.
             tokio::spawn(async move {
                 let asked = async { keeper.call(&keeper.link().await?, &call).await };
                 let _ = told.send(asked.await).await;
@@ -163,16 +168,82 @@ impl Ledger {
         drop(told);
         let majority = majority(self.keepers.len());
         let mut replies = Vec::new();
-        while let Some(reply) = heard.recv().await {
+        while replies.len() < majority
+            && let Some(reply) = heard.recv().await
+        {
             replies.extend(reply.ok());
-            if wait == Wait::Majority && replies.len() >= majority {
-                break;
-            }
+        }
+        if wait == Wait::All {
+            let others = async {
+                while let Some(reply) = heard.recv().await {
+                    replies.extend(reply.ok());
+                }
+            };
+            let _ = tokio::time::timeout(GRACE, others).await;
         }
         if replies.len() >= majority {
             Ok(replies)
         } else {
             Err(Away)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use everlock::NodeTls;
+    use everlock_testkit::{RedisCluster, SETTLED, eventually};
+
+    use super::*;
+
+    fn account(number: usize) -> Account {
+        Account {
+            licence: format!("licence-{number}"),
+            period: "total".to_owned(),
+            customer: "customer".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_hangs_leaves_no_questions_behind_and_holds_nobody_up() {
+        const ACCOUNTS: usize = 100;
+        let nodes = RedisCluster::start(3);
+        let keepers = Keeper::all(&nodes.urls(), &NodeTls::default()).unwrap();
+        let ledger = Ledger::new("test", keepers);
+        let figures = Figures::from([("c:1".to_owned(), 1)]);
+        let merged = async |number, wait| {
+            let merged = ledger.merge(&account(number), &figures, true, wait).await;
+            assert_eq!(merged, Ok(figures.clone()));
+        };
+        merged(0, Wait::All).await;
+        let tasks = tokio::runtime::Handle::current().metrics();
+        let before = tasks.num_alive_tasks();
+        nodes.pause(0);
+        // The first question finds out, and loses the connection.
+        for number in 0..=ACCOUNTS {
+            merged(number, Wait::Majority).await;
+            let over = async || number > 0 || tasks.num_alive_tasks() < before;
+            assert!(eventually(SETTLED, over).await);
+        }
+        let over = async || tasks.num_alive_tasks() < before;
+        assert!(
+            eventually(SETTLED, over).await,
+            "{} tasks, {before} before",
+            tasks.num_alive_tasks()
+        );
+        // Whoever waits for all nodes does not wait for this one each time.
+        let all = async {
+            for number in 0..ACCOUNTS {
+                merged(number, Wait::All).await;
+            }
+        };
+        let in_time = tokio::time::timeout(2 * SETTLED, all).await;
+        assert!(in_time.is_ok(), "it waited for a node that hangs");
+        nodes.resume(0);
+        let back = eventually(SETTLED, async || {
+            merged(2 * ACCOUNTS, Wait::All).await;
+            nodes[0].command(&["HGET", "test~usage:licence-200:total", "c:1"]) == "1"
+        });
+        assert!(back.await, "the node is asked again");
     }
 }

@@ -12,6 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use everlock::clock::{Clock as _, SystemClock};
 use everlock::{AcquireOptions, Redlock, Resource};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,9 @@ const REPORT_EVERY: Duration = Duration::from_secs(5);
 const ROUND: Duration = Duration::from_secs(30);
 /// Events that travel together.
 const EVENTS: usize = 100;
+/// Or as many as are there by then: where nodes are slow, a round that ends before all accounts were
+/// seen has reported what it saw.
+const SEND_EVERY: Duration = Duration::from_secs(2);
 /// Fields of the ledger.
 const PLANNED: &str = "planned";
 const REPORTED: &str = "reported";
@@ -76,6 +80,7 @@ impl Drop for Reporter {
 async fn report(meters: &Meters, backend: &dyn Backend) -> Result<(), Away> {
     let ledger = &meters.ledger;
     let mut due = Vec::new();
+    let mut sent = SystemClock.now();
     for account in ledger.unreported().await? {
         let figures = ledger
             .merge(&account, &Figures::new(), false, Wait::All)
@@ -103,8 +108,9 @@ async fn report(meters: &Meters, backend: &dyn Backend) -> Result<(), Away> {
             account,
             planned,
         ));
-        if due.len() >= EVENTS {
+        if due.len() >= EVENTS || SystemClock.now().saturating_since(sent) >= SEND_EVERY {
             send(meters, backend, std::mem::take(&mut due)).await?;
+            sent = SystemClock.now();
         }
     }
     send(meters, backend, due).await

@@ -81,6 +81,8 @@ struct Counts {
     /// What the nodes told, this process's own field included.
     merged: Figures,
     synced: Option<Moment>,
+    /// When the last exchange began, and what came of it.
+    last: Option<(Moment, Result<(), Away>)>,
     used: Moment,
     /// Acquires that are under way, with what was counted of each.
     running: HashMap<u64, (AttemptCounter, u32)>,
@@ -125,7 +127,7 @@ impl Meters {
     ) -> Result<Metered, OverUsage> {
         let meter = self.meter(licence);
         if !meter.lock().is_current() {
-            let asked = self.sync(&meter, Wait::Majority).await;
+            let asked = self.sync(&meter).await;
             asked.map_err(|Away| OverUsage::Unknown)?;
         }
         let mut counts = meter.lock();
@@ -155,7 +157,7 @@ impl Meters {
     /// What was used, as a majority of nodes has it, and what was counted here since.
     pub(crate) async fn usage(&self, licence: &Licence) -> Result<Usage, OverUsage> {
         let meter = self.meter(licence);
-        let asked = self.sync(&meter, Wait::Majority).await;
+        let asked = self.sync(&meter).await;
         asked.map_err(|Away| OverUsage::Unknown)?;
         let attempts = meter.lock().used(&meter.field);
         Ok(Usage {
@@ -179,7 +181,7 @@ impl Meters {
                     recent || !counts.running.is_empty(),
                 )
             };
-            if (behind || active) && self.sync(&meter, Wait::Majority).await.is_err() {
+            if (behind || active) && self.sync(&meter).await.is_err() {
                 // The others would take as long; they are tried at the next round.
                 break;
             }
@@ -204,6 +206,7 @@ impl Meters {
                     flushed: 0,
                     merged: Figures::new(),
                     synced: None,
+                    last: None,
                     used: SystemClock.now(),
                     running: HashMap::new(),
                     next: 0,
@@ -214,9 +217,25 @@ impl Meters {
         Arc::clone(meter)
     }
 
-    async fn sync(&self, meter: &Meter, wait: Wait) -> Result<(), Away> {
+    /// One exchange with the nodes, or what came of one that began since this was called.
+    async fn sync(&self, meter: &Meter) -> Result<(), Away> {
+        let called = SystemClock.now();
         let _alone = meter.syncing.lock().await;
-        let started = SystemClock.now();
+        let last = meter.lock().last;
+        if let Some((_, came)) = last.filter(|(began, _)| *began > called) {
+            return came;
+        }
+        let began = SystemClock.now();
+        let came = self.exchange(meter).await;
+        let mut counts = meter.lock();
+        counts.last = Some((began, came));
+        if came.is_ok() {
+            counts.synced = Some(began);
+        }
+        came
+    }
+
+    async fn exchange(&self, meter: &Meter) -> Result<(), Away> {
         let (own, grown, mut figures) = {
             let mut counts = meter.lock();
             counts.collect();
@@ -231,12 +250,11 @@ impl Meters {
         }
         let merged = self
             .ledger
-            .merge(&meter.account, &figures, grown, wait)
+            .merge(&meter.account, &figures, grown, Wait::Majority)
             .await?;
         let mut counts = meter.lock();
         counts.merged = merged;
         counts.flushed = own;
-        counts.synced = Some(started);
         Ok(())
     }
 }

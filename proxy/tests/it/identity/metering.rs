@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Client, Proxy, SOON, Wire, init};
 
-use super::licences::{CUSTOMER, LICENCE, delete, licence, licensed, made};
+use super::licences::{CUSTOMER, LICENCE, create, delete, licence, licensed, made};
 use super::setup::Holder;
 
 /// Reports go out every few seconds; generous on a busy machine.
@@ -242,6 +242,34 @@ async fn an_orderly_end_loses_nothing() {
     let status = world.proxies[0].process.wait_exit(SOON).await;
     assert!(status.success());
     world.until_metered(25).await;
+}
+
+#[tokio::test]
+async fn usage_of_many_licences_is_reported_while_a_node_hangs() {
+    const LICENCES: usize = 40;
+    let names: Vec<_> = (0..LICENCES).map(|one| format!("LICENCE-{one}")).collect();
+    let licences = names.iter().map(|name| licence(name, None)).collect();
+    let world = World::new(3, 1, licences).await;
+    let mut holders = Vec::new();
+    for name in &names {
+        // A proxy validates a few licence keys a second.
+        let made = async || {
+            let answer = create(&world.client(0), name).await;
+            answer.json["apiKey"].as_str().map(ToOwned::to_owned)
+        };
+        let mut key = made().await;
+        while key.is_none() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            key = made().await;
+        }
+        holders.push(Holder::new(world.client(0), &key.unwrap()));
+    }
+    world.nodes.pause(0);
+    for (number, holder) in holders.iter().enumerate() {
+        let key = number.to_string();
+        assert_eq!(holder.try_acquire(&key, "u").await.status, 200);
+    }
+    world.until_metered(u64::try_from(LICENCES).unwrap()).await;
 }
 
 /// How many acquires the load makes; a full run has 20,000.
