@@ -16,7 +16,7 @@ mod reporting;
 mod revocations;
 mod usage;
 
-pub(crate) use self::accounts::{Account, Accounts, OverLimit};
+pub(crate) use self::accounts::{Accounts, Entry, OverLimit, Seat};
 pub(crate) use self::api_key::{ApiKey, MAX_API_KEY_CHARS, Secrets, Verified};
 pub use self::gate::Gate;
 pub(crate) use self::gate::{Caller, DeleteError, Licensing, Refusal};

@@ -1,5 +1,10 @@
 //! Bounds on what one identity may ask of this proxy: requests a second, and acquires at once.
 //!
+//! An identity has one account, whatever bounds its keys have: what was asked with any of them counts
+//! for all, and each request is judged by its own bounds. A request takes its share of a second, a
+//! quarter where four a second are allowed, and a second at most can be taken in advance. So bounds
+//! may change from one request to the next, and nothing is ever filled again.
+//!
 //! Invariant: at most so many identities are remembered, whoever asks. An identity that is quiet
 //! is forgotten when room is needed, which costs it nothing: its bucket is full again by then. If
 //! there is no room even so, who is new is refused, so that nobody gets a fresh bucket by noise.
@@ -8,19 +13,21 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use everlock::clock::{Clock as _, Moment, SystemClock};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Identity;
 use super::licence::Bounds;
 
 /// Identities that are remembered; some 30 MB.
 const MAX_ACCOUNTS: usize = 100_000;
+/// A second, in the parts of it that requests take.
+const SECOND: NonZeroU32 = NonZeroU32::new(1_000_000_000).expect("it is not zero");
 /// A bucket holds what comes in within a second, so whoever was quiet for longer has a full one.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -51,16 +58,26 @@ struct State {
 
 /// One identity on this proxy.
 #[derive(Debug)]
-pub(crate) struct Account {
-    rate: Option<NonZeroU32>,
-    limiter: Option<DefaultDirectRateLimiter>,
-    max_waiters: Option<usize>,
-    seats: Option<Arc<Semaphore>>,
+struct Account {
+    limiter: DefaultDirectRateLimiter,
+    /// Acquires that are under way.
+    seated: AtomicUsize,
     used: Mutex<Moment>,
 }
 
+/// A request that was let in.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    account: Arc<Account>,
+    max_waiters: Option<usize>,
+}
+
+/// One acquire that is under way, until it is dropped. Its account is remembered as long.
+#[derive(Debug)]
+pub(crate) struct Seat(Arc<Account>);
+
 impl Accounts {
-    /// Accounts with these bounds, unless a licence has others.
+    /// Accounts with these bounds, where a licence has none that are lower.
     pub(crate) fn new(bounds: Bounds) -> Self {
         Self::remembering(MAX_ACCOUNTS, bounds)
     }
@@ -74,50 +91,37 @@ impl Accounts {
         }
     }
 
-    /// One request of this identity, if it may make one now.
-    pub(crate) fn enter(
-        &self,
-        identity: &Identity,
-        own: &Bounds,
-    ) -> Result<Arc<Account>, OverLimit> {
-        let rate = own.rate.or(self.bounds.rate).and_then(NonZeroU32::new);
-        let max_waiters = own.max_waiters.or(self.bounds.max_waiters);
-        let account = self.account(identity, rate, max_waiters)?;
-        if let Some(limiter) = &account.limiter {
-            limiter.check().map_err(|until| {
-                OverLimit::Rate(until.wait_time_from(DefaultClock::default().now()))
-            })?;
+    /// One request of this identity, if it may make one now. The lower of the proxy's bounds and its
+    /// own counts.
+    pub(crate) fn enter(&self, identity: &Identity, own: &Bounds) -> Result<Entry, OverLimit> {
+        let rate = lower(self.bounds.rate, own.rate).and_then(NonZeroU32::new);
+        let max_waiters = lower(self.bounds.max_waiters, own.max_waiters);
+        let account = self.account(identity)?;
+        if let Some(rate) = rate {
+            account.take(rate)?;
         }
-        Ok(account)
+        Ok(Entry {
+            account,
+            max_waiters,
+        })
     }
 
-    fn account(
-        &self,
-        identity: &Identity,
-        rate: Option<NonZeroU32>,
-        max_waiters: Option<usize>,
-    ) -> Result<Arc<Account>, OverLimit> {
+    fn account(&self, identity: &Identity) -> Result<Arc<Account>, OverLimit> {
         let now = SystemClock.now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(account) = state.accounts.get(identity)
-            && account.rate == rate
-            && account.max_waiters == max_waiters
-        {
+        if let Some(account) = state.accounts.get(identity) {
             *account.used.lock().unwrap_or_else(PoisonError::into_inner) = now;
             return Ok(Arc::clone(account));
         }
-        if state.accounts.len() >= self.most && !state.accounts.contains_key(identity) {
+        if state.accounts.len() >= self.most {
             state.sweep(now);
             if state.accounts.len() >= self.most {
                 return Err(OverLimit::Identities);
             }
         }
         let account = Arc::new(Account {
-            rate,
-            limiter: rate.map(|rate| RateLimiter::direct(Quota::per_second(rate))),
-            max_waiters,
-            seats: max_waiters
-                .map(|most| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))),
+            limiter: RateLimiter::direct(Quota::per_second(SECOND)),
+            seated: AtomicUsize::new(0),
             used: Mutex::new(now),
         });
         state
@@ -125,6 +129,10 @@ impl Accounts {
             .insert(identity.clone(), Arc::clone(&account));
         Ok(account)
     }
+}
+
+fn lower<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    one.into_iter().chain(other).min()
 }
 
 impl State {
@@ -146,15 +154,30 @@ impl State {
 }
 
 impl Account {
-    /// A seat for one acquire, given back when it is dropped; none where there is no bound. The
-    /// account is remembered as long as its handle is kept beside the seat.
-    pub(crate) fn seat(&self) -> Result<Option<OwnedSemaphorePermit>, OverLimit> {
-        let Some(seats) = &self.seats else {
-            return Ok(None);
-        };
-        let seat = Arc::clone(seats).try_acquire_owned();
-        let most = self.max_waiters.unwrap_or_default();
-        seat.map(Some).map_err(|_| OverLimit::Waiters(most))
+    /// Takes the share that one of so many requests a second has.
+    fn take(&self, rate: NonZeroU32) -> Result<(), OverLimit> {
+        let share = NonZeroU32::new(SECOND.get() / rate).unwrap_or(NonZeroU32::MIN);
+        let taken = self.limiter.check_n(share);
+        let taken = taken.expect("a share is no more than the second that a bucket holds");
+        taken.map_err(|until| OverLimit::Rate(until.wait_time_from(DefaultClock::default().now())))
+    }
+}
+
+impl Entry {
+    /// A seat for one acquire, if fewer are under way than it may have beside it.
+    pub(crate) fn seat(&self) -> Result<Seat, OverLimit> {
+        let most = self.max_waiters.unwrap_or(usize::MAX);
+        let more = |seated| (seated < most).then(|| seated + 1);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        let seated = self.account.seated.fetch_update(set, fetch, more);
+        seated.map_err(|_| OverLimit::Waiters(most))?;
+        Ok(Seat(Arc::clone(&self.account)))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.seated.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -209,5 +232,50 @@ mod tests {
             panic!("{over:?}")
         };
         assert!(wait <= Duration::from_secs(1), "{wait:?}");
+    }
+
+    #[test]
+    fn keys_of_one_identity_with_different_bounds_share_what_they_may_do() {
+        let accounts = Accounts::new(Bounds::default());
+        let bounds = |rate, max_waiters| Bounds {
+            rate: Some(rate),
+            max_waiters: Some(max_waiters),
+            ..Bounds::default()
+        };
+        let (few, more) = (bounds(4, 1), bounds(8, 2));
+        let mut entered = 0;
+        for _ in 0..100 {
+            entered += usize::from(accounts.enter(&identity(0), &few).is_ok());
+            entered += usize::from(accounts.enter(&identity(0), &more).is_ok());
+        }
+        // They would be half a minute's.
+        assert!(entered < 200, "{entered} of 200 in no time");
+
+        let open = accounts.enter(&identity(1), &Bounds::default()).unwrap();
+        let first = open.seat().unwrap();
+        let few = accounts.enter(&identity(1), &bounds(100, 1)).unwrap();
+        assert_eq!(few.seat().err(), Some(OverLimit::Waiters(1)));
+        let more = accounts.enter(&identity(1), &bounds(100, 2)).unwrap();
+        let _second = more.seat().unwrap();
+        assert_eq!(more.seat().err(), Some(OverLimit::Waiters(2)));
+        drop(first);
+        assert!(more.seat().is_ok());
+    }
+
+    #[test]
+    fn a_licence_narrows_what_its_identity_may_do_and_never_widens_it() {
+        let bounds = |count: usize| Bounds {
+            rate: u32::try_from(count).ok(),
+            max_waiters: Some(count),
+            ..Bounds::default()
+        };
+        for (own, proxys) in [(1, 100), (100, 1)] {
+            let accounts = Accounts::new(bounds(proxys));
+            let account = accounts.enter(&identity(0), &bounds(own)).unwrap();
+            let _seat = account.seat().unwrap();
+            assert_eq!(account.seat().err(), Some(OverLimit::Waiters(1)));
+            let again = accounts.enter(&identity(0), &bounds(own));
+            assert!(matches!(again, Err(OverLimit::Rate(_))), "{again:?}");
+        }
     }
 }

@@ -64,7 +64,7 @@ pub(crate) struct Licence {
     pub(crate) bounds: Bounds,
 }
 
-/// Bounds of one licence, below those of the proxy.
+/// Bounds of one licence. Where the proxy has lower ones, those count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bounds {
     /// Requests in a second.

@@ -5,26 +5,24 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::App;
-use crate::identity::{Account, Caller, OverLimit};
+use crate::identity::{self, Caller, Entry, OverLimit};
 use crate::problem::{Kind, Problem};
 
 /// What one acquire holds until it is dropped.
 pub(super) struct Seat {
     _proxys: OwnedSemaphorePermit,
-    _identitys: Option<OwnedSemaphorePermit>,
-    /// Keeps the identity from being forgotten while it waits.
-    _account: Arc<Account>,
+    _identitys: identity::Seat,
 }
 
 /// One request of this caller, if it may make one now.
-pub(super) fn enter(app: &App, caller: &Caller) -> Result<Arc<Account>, Problem> {
+pub(super) fn enter(app: &App, caller: &Caller) -> Result<Entry, Problem> {
     let entered = app.accounts.enter(&caller.identity, &caller.bounds());
     entered.map_err(|over| problem(&over))
 }
 
 /// A seat for one acquire, given back when it is dropped.
-pub(super) fn seat(app: &App, account: Arc<Account>) -> Result<Seat, Problem> {
-    let identitys = account.seat().map_err(|over| problem(&over))?;
+pub(super) fn seat(app: &App, entry: &Entry) -> Result<Seat, Problem> {
+    let identitys = entry.seat().map_err(|over| problem(&over))?;
     let proxys = Arc::clone(&app.waiters).try_acquire_owned().map_err(|_| {
         let most = app.limits.max_waiters;
         let message = format!("{most} acquires are under way, as many as this proxy takes");
@@ -33,7 +31,6 @@ pub(super) fn seat(app: &App, account: Arc<Account>) -> Result<Seat, Problem> {
     Ok(Seat {
         _proxys: proxys,
         _identitys: identitys,
-        _account: account,
     })
 }
 

@@ -140,12 +140,12 @@ async fn lock(
     attempts: &AttemptCounter,
 ) -> Result<Answer, Problem> {
     let caller = identity::resolve(app, &parts.headers).await?;
-    let account = limits::enter(app, &caller)?;
+    let entry = limits::enter(app, &caller)?;
     body::check_type(&parts.headers)?;
     let fields = Fields::parse(&body::read(body, &app.limits).await?)?;
     match verb {
         Verb::Acquire => {
-            let _seat = limits::seat(app, account)?;
+            let _seat = limits::seat(app, &entry)?;
             handlers::acquire::handle(app, &caller, &fields, attempts).await
         }
         Verb::Extend => handlers::extend::handle(app, &caller, &fields).await,
