@@ -14,26 +14,31 @@
 //! ```
 //!
 //! Keys are not in it, only their hashes: they have to be random, and cannot be read from it. The
-//! file is read again when it has changed. One that is broken then changes nothing, and the log
-//! says so: a licence is not lost to a slip of the editor.
+//! file is looked at every few seconds, and what was changed is used once it looks the same twice:
+//! an editor may be halfway. One that is broken then changes nothing, and the log says so: a licence
+//! is not lost to a slip of the editor.
+//!
+//! Invariant: whoever asks for a licence waits for no file.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
-use everlock::clock::{Clock as _, Moment, SystemClock};
 use ring::digest;
 use serde::Deserialize;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Asking, Backend, Bounds, Licence, LicenceKey, Period, Unlicensed, UsageEvent, micros_of,
 };
 use crate::identity::Identity;
 
-/// The file is looked at this often at most.
+/// The file is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Nobody writes more by hand; what is read is bounded.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -41,19 +46,32 @@ const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 const REFERENCE_CHARS: usize = 32;
 const HASH_BYTES: usize = 32;
 
-/// Licences by the hash of their keys, in hexadecimal digits.
-type Licences = HashMap<String, Licence>;
+/// Licences by their references: the first digits of the hash of their keys.
+type Licences = HashMap<String, Owned>;
 
-/// The file, and what was last read from it.
-pub(crate) struct LicenceFile {
-    path: PathBuf,
-    state: Mutex<State>,
+/// A licence, and the hash of its key in hexadecimal digits.
+#[derive(Debug)]
+struct Owned {
+    hash: String,
+    licence: Licence,
 }
 
-struct State {
-    licences: Arc<Licences>,
-    text: String,
-    looked: Moment,
+/// What was last read from the file, which is watched until this is dropped.
+pub(crate) struct LicenceFile {
+    licences: watch::Receiver<Arc<Licences>>,
+    _watching: AbortOnDropHandle<()>,
+}
+
+/// What one look at the file saw: its text, or why it can't be read.
+type Sight = Result<Arc<str>, String>;
+
+struct Watch {
+    path: PathBuf,
+    /// What the last look saw.
+    seen: Sight,
+    /// What was acted upon last, be it used or refused.
+    judged: Sight,
+    licences: watch::Sender<Arc<Licences>>,
 }
 
 #[derive(Deserialize)]
@@ -78,53 +96,63 @@ struct Entry {
 }
 
 impl LicenceFile {
-    /// Reads the file, or says what is wrong with it.
+    /// Reads the file, or says what is wrong with it, and begins to watch it. Needs a runtime.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
         let text = read(path)?;
-        let state = State {
-            licences: Arc::new(parse(&text)?),
-            text,
-            looked: SystemClock.now(),
+        let (sender, licences) = watch::channel(Arc::new(parse(&text)?));
+        let watch = Watch {
+            path: path.to_owned(),
+            seen: Ok(text.clone()),
+            judged: Ok(text),
+            licences: sender,
         };
-        let (path, state) = (path.to_owned(), Mutex::new(state));
-        Ok(Self { path, state })
+        Ok(Self {
+            licences,
+            _watching: AbortOnDropHandle::new(tokio::spawn(watch.run())),
+        })
     }
 
-    fn licences(&self) -> Arc<Licences> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = SystemClock.now();
-        if now.saturating_since(state.looked) >= LOOK_EVERY {
-            state.looked = now;
-            match read(&self.path) {
-                Ok(text) if text == state.text => {}
-                Ok(text) => {
-                    match parse(&text) {
-                        Ok(licences) => {
-                            tracing::info!(
-                                licences = licences.len(),
-                                "the licence file was read anew"
-                            );
-                            state.licences = Arc::new(licences);
-                        }
-                        Err(problem) => {
-                            tracing::error!(%problem, "the licence file is not used as it is now");
-                        }
-                    }
-                    state.text = text;
-                }
-                Err(problem) => tracing::error!(%problem, "the licence file is used as it was"),
-            }
-        }
-        Arc::clone(&state.licences)
-    }
-
-    fn find(&self, which: impl Fn(&str, &Licence) -> bool) -> Result<Licence, Unlicensed> {
-        let licences = self.licences();
-        let found = licences.iter().find(|(hash, licence)| which(hash, licence));
+    fn find(&self, reference: &str, has: impl Fn(&Owned) -> bool) -> Result<Licence, Unlicensed> {
+        let licences = self.licences.borrow();
+        let found = licences.get(reference).filter(|owned| has(owned));
         let live = found
-            .map(|(_, licence)| licence)
+            .map(|owned| &owned.licence)
             .filter(|licence| !licence.has_expired());
         live.cloned().ok_or(Unlicensed::Refused)
+    }
+}
+
+impl Watch {
+    async fn run(mut self) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let path = self.path.clone();
+            // A file system may hang; nothing else waits for it.
+            let Ok(sight) = spawn_blocking(move || read(&path)).await else {
+                continue;
+            };
+            if sight != self.seen {
+                self.seen = sight;
+            } else if self.seen != self.judged {
+                self.judged = self.seen.clone();
+                self.judge().await;
+            }
+        }
+    }
+
+    async fn judge(&self) {
+        let sight = self.judged.clone();
+        let Ok(parsed) = spawn_blocking(move || parse(&sight?)).await else {
+            return;
+        };
+        match parsed {
+            Ok(licences) => {
+                let count = licences.len();
+                self.licences.send_replace(Arc::new(licences));
+                tracing::info!(licences = count, "the licence file was read anew");
+            }
+            Err(problem) => tracing::error!(%problem, "the licence file is used as it was"),
+        }
     }
 }
 
@@ -132,14 +160,12 @@ impl Backend for LicenceFile {
     fn validate<'a>(&'a self, key: &'a LicenceKey) -> Asking<'a, Result<Licence, Unlicensed>> {
         // Looked up by a hash: how long that takes tells nothing of the key.
         let hash = hash(key.reveal());
-        let licences = self.licences();
-        let live = licences.get(&hash).filter(|licence| !licence.has_expired());
-        let found = live.cloned().ok_or(Unlicensed::Refused);
+        let found = self.find(&hash[..REFERENCE_CHARS], |owned| owned.hash == hash);
         Box::pin(async move { found })
     }
 
     fn look_up<'a>(&'a self, reference: &'a str) -> Asking<'a, Result<Licence, Unlicensed>> {
-        Box::pin(async move { self.find(|_, licence| licence.reference == reference) })
+        Box::pin(async move { self.find(reference, |_| true) })
     }
 
     fn report<'a>(&'a self, _: &'a [UsageEvent]) -> Asking<'a, bool> {
@@ -158,7 +184,7 @@ fn hash(key: &str) -> String {
     HEXLOWER_PERMISSIVE.encode(hash.as_ref())
 }
 
-fn read(path: &Path) -> Result<String, String> {
+fn read(path: &Path) -> Sight {
     let wrong = |error: &dyn fmt::Display| format!("{} can't be read: {error}", path.display());
     let size = std::fs::metadata(path)
         .map_err(|error| wrong(&error))?
@@ -168,7 +194,8 @@ fn read(path: &Path) -> Result<String, String> {
             "it has {size} bytes, and may have {MAX_FILE_BYTES}"
         )));
     }
-    std::fs::read_to_string(path).map_err(|error| wrong(&error))
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    Ok(text.into())
 }
 
 fn parse(text: &str) -> Result<Licences, String> {
@@ -182,7 +209,11 @@ fn parse(text: &str) -> Result<Licences, String> {
     for (index, entry) in document.licence.into_iter().enumerate() {
         let at = |problem: String| format!("licence {}: {problem}", index + 1);
         let (hash, licence) = entry.licence().map_err(at)?;
-        if licences.insert(hash, licence).is_some() {
+        let reference = licence.reference.clone();
+        if licences
+            .insert(reference, Owned { hash, licence })
+            .is_some()
+        {
             return Err(at("its key-sha256 is given twice".to_owned()));
         }
     }
@@ -292,7 +323,7 @@ mod tests {
         }
         assert!(parse("").unwrap().is_empty());
         let licences = parse(&entry("expires = \"2999-01-01T00:00:00Z\"\nallowance = 3")).unwrap();
-        let licence = &licences[&hash];
+        let licence = &licences[&hash[..REFERENCE_CHARS]].licence;
         assert_eq!(
             (licence.allowance, licence.period),
             (Some(3), Period::Month)

@@ -255,15 +255,8 @@ async fn an_outage_of_the_backend_stops_known_keys_after_the_grace_alone() {
     assert!(revoked.await, "{:?}", holder.release("k", "u").await);
 }
 
-#[tokio::test]
-async fn licences_of_ones_own_are_in_a_file_and_end_with_their_line() {
-    let nodes = nodes().await;
-    let hash = "d2a55a3a08b4b37f2d6f6a64c1a7a0f9ea40a19f02c9e5f5aac0d5a1ce2a9db5";
-    let mine = format!(
-        "[[licence]]\nkey-sha256 = \"{}\"\nidentity = \"acme\"\n",
-        sha256(LICENCE)
-    );
-    let file = Scratch::with(&mine, "licences.toml");
+/// A proxy with this licence file.
+async fn with_file(nodes: &RedisCluster, file: &Scratch) -> Proxy {
     let args = [
         "serve",
         "--listen",
@@ -277,7 +270,49 @@ async fn licences_of_ones_own_are_in_a_file_and_end_with_their_line() {
     ];
     let urls = nodes.urls().join(",");
     let env = [("EVERLOCK_NODES", urls.as_str()), (SECRETS_ENV, SECRET)];
-    let proxy = Proxy::spawn(&args, &env).await.ready().await;
+    Proxy::spawn(&args, &env).await.ready().await
+}
+
+#[tokio::test]
+async fn a_licence_file_that_hangs_is_used_as_it_was_and_holds_nobody_up() {
+    let nodes = nodes().await;
+    let mine = format!(
+        "[[licence]]\nkey-sha256 = \"{}\"\nidentity = \"acme\"\n",
+        sha256(LICENCE)
+    );
+    let file = Scratch::with(&mine, "hangs.toml");
+    let mut proxy = with_file(&nodes, &file).await;
+    let holder = Holder::new(proxy.client(), &made(&proxy.client(), LICENCE).await);
+    // Whoever opens it waits for somebody who writes.
+    std::fs::remove_file(file.path()).unwrap();
+    let made_pipe = std::process::Command::new("mkfifo")
+        .arg(file.path())
+        .status();
+    assert!(made_pipe.unwrap().success());
+    // Longer than from one look at the file to the next.
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(6);
+    while tokio::time::Instant::now() < until {
+        let asked = tokio::time::timeout(SOON, async {
+            made(&proxy.client(), LICENCE).await;
+            holder.is_admitted().await
+        });
+        assert_eq!(asked.await, Ok(true));
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    proxy.process.signal(everlock_testkit::Signal::TERM);
+    assert!(proxy.process.wait_exit(SOON).await.success());
+}
+
+#[tokio::test]
+async fn licences_of_ones_own_are_in_a_file_and_end_with_their_line() {
+    let nodes = nodes().await;
+    let hash = "d2a55a3a08b4b37f2d6f6a64c1a7a0f9ea40a19f02c9e5f5aac0d5a1ce2a9db5";
+    let mine = format!(
+        "[[licence]]\nkey-sha256 = \"{}\"\nidentity = \"acme\"\n",
+        sha256(LICENCE)
+    );
+    let file = Scratch::with(&mine, "licences.toml");
+    let mut proxy = with_file(&nodes, &file).await;
     let client = proxy.client();
     assert_eq!(create(&client, "OTHER").await.status, 403);
     let key = made(&client, LICENCE).await;
@@ -285,7 +320,8 @@ async fn licences_of_ones_own_are_in_a_file_and_end_with_their_line() {
     assert_eq!(holder.try_acquire("k", "u").await.status, 200);
     // What can't be read changes nothing.
     std::fs::write(file.path(), "[[licence]\n").unwrap();
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let said = |line: &str| line.contains("the licence file is used as it was");
+    proxy.process.wait_for_line(said, SOON).await;
     assert!(holder.is_admitted().await);
     std::fs::write(file.path(), mine.replace(&sha256(LICENCE), hash)).unwrap();
     let ended = eventually(SOON, || async {
