@@ -56,6 +56,8 @@ pub enum Fault {
     LostAnswer,
     /// 429 with a `Retry-After` of a minute and no body.
     Throttled,
+    /// The same for whoever validates a licence key; all else is answered.
+    ThrottledValidations,
     /// 307 to elsewhere.
     Redirect,
     /// A body of more bytes than anybody should read.

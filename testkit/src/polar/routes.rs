@@ -34,7 +34,10 @@ pub(super) async fn answer(state: &Mutex<State>, request: Request<Incoming>) -> 
     };
     *lock(state).calls.entry(route.clone()).or_default() += 1;
     match fault {
-        Fault::None | Fault::LostAnswer => {}
+        Fault::ThrottledValidations if named.is_none() && path.ends_with("/validate") => {
+            return Some(throttled());
+        }
+        Fault::None | Fault::LostAnswer | Fault::ThrottledValidations => {}
         Fault::Silent => pending().await,
         Fault::Broken => return Some(error(500, "InternalServerError", "Internal Server Error")),
         Fault::Throttled => return Some(throttled()),
@@ -67,7 +70,7 @@ pub(super) async fn answer(state: &Mutex<State>, request: Request<Incoming>) -> 
         "POST /events/ingest" => ingest(state, &body),
         _ => error(404, "ResourceNotFound", "Not found"),
     };
-    (fault == Fault::None).then_some(response)
+    (fault != Fault::LostAnswer).then_some(response)
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {

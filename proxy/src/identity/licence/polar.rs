@@ -6,11 +6,12 @@
 //! they come, are not used.
 //!
 //! Invariant: whatever is not a clear yes or no counts as no answer. While Polar asks for patience,
-//! it is asked nothing.
+//! it is asked nothing; if it asked so because of a licence key that somebody showed, only nothing of
+//! that kind: anybody can show some, and what was sold goes on.
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use everlock::clock::{Clock as _, Moment, SystemClock};
@@ -36,33 +37,67 @@ const BLOCKED: Duration = Duration::from_mins(1);
 /// The name of our events.
 const EVENT: &str = "lock_acquisition_attempts";
 
+/// What Polar is asked for: how often, and whether at all now.
+struct Lane {
+    rate: DefaultDirectRateLimiter,
+    blocked_until: Mutex<Option<Moment>>,
+}
+
 /// Polar's API, as one organisation.
 pub(crate) struct Polar {
     https: Https,
     organisation: String,
     token: String,
-    validations: DefaultDirectRateLimiter,
-    look_ups: DefaultDirectRateLimiter,
-    blocked_until: Mutex<Option<Moment>>,
+    /// Licence keys that somebody shows.
+    strangers: Lane,
+    /// Licences that are known, and what was used of them.
+    known: Lane,
 }
 
-impl Polar {
-    pub(crate) fn new(https: Https, organisation: &str, token: &str) -> Self {
-        let limiter = |rate| RateLimiter::direct(Quota::per_second(rate).allow_burst(BURST));
+impl Lane {
+    fn new(rate: NonZeroU32) -> Self {
         Self {
-            https,
-            organisation: organisation.to_owned(),
-            token: token.to_owned(),
-            validations: limiter(VALIDATIONS),
-            look_ups: limiter(LOOK_UPS),
+            rate: RateLimiter::direct(Quota::per_second(rate).allow_burst(BURST)),
             blocked_until: Mutex::new(None),
         }
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Option<Fetched> {
+    fn is_blocked(&self) -> bool {
         let now = SystemClock.now();
-        let blocked = *self.blocked();
-        if blocked.is_some_and(|until| now < until) {
+        self.blocked_until().is_some_and(|until| now < until)
+    }
+
+    fn block(&self, until: Moment) {
+        *self.blocked_until() = Some(until);
+    }
+
+    fn blocked_until(&self) -> MutexGuard<'_, Option<Moment>> {
+        self.blocked_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Polar {
+    pub(crate) fn new(https: Https, organisation: &str, token: &str) -> Self {
+        Self {
+            https,
+            organisation: organisation.to_owned(),
+            token: token.to_owned(),
+            strangers: Lane::new(VALIDATIONS),
+            known: Lane::new(LOOK_UPS),
+        }
+    }
+
+    async fn ask(
+        &self,
+        lane: &Lane,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Option<Fetched> {
+        // Where known licences have to wait, strangers do, too.
+        if lane.is_blocked() || self.known.is_blocked() {
             return None;
         }
         let asked = self.https.ask(method, path, Some(&self.token), body).await;
@@ -76,7 +111,7 @@ impl Polar {
         match fetched.status {
             StatusCode::TOO_MANY_REQUESTS => {
                 let pause = fetched.retry_after().unwrap_or(BLOCKED).min(10 * BLOCKED);
-                *self.blocked() = Some(SystemClock.now() + pause);
+                lane.block(SystemClock.now() + pause);
                 tracing::warn!(seconds = pause.as_secs(), "Polar asks for patience");
                 None
             }
@@ -90,12 +125,6 @@ impl Polar {
             }
             _ => Some(fetched),
         }
-    }
-
-    fn blocked(&self) -> std::sync::MutexGuard<'_, Option<Moment>> {
-        self.blocked_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self, fetched: Option<Fetched>) -> Result<Licence, Unlicensed> {
@@ -145,24 +174,24 @@ impl Polar {
 impl Backend for Polar {
     fn validate<'a>(&'a self, key: &'a LicenceKey) -> Asking<'a, Result<Licence, Unlicensed>> {
         Box::pin(async move {
-            if self.validations.check().is_err() {
+            if self.strangers.rate.check().is_err() {
                 return Err(Unlicensed::Unavailable);
             }
             let body = json!({"key": key.reveal(), "organization_id": self.organisation});
-            self.read(
-                self.ask(Method::POST, "/license-keys/validate", Some(&body))
-                    .await,
-            )
+            let path = "/license-keys/validate";
+            let asked = self.ask(&self.strangers, Method::POST, path, Some(&body));
+            self.read(asked.await)
         })
     }
 
     fn look_up<'a>(&'a self, reference: &'a str) -> Asking<'a, Result<Licence, Unlicensed>> {
         Box::pin(async move {
-            if self.look_ups.check().is_err() {
+            if self.known.rate.check().is_err() {
                 return Err(Unlicensed::Unavailable);
             }
             let path = format!("/license-keys/{reference}");
-            self.read(self.ask(Method::GET, &path, None).await)
+            let asked = self.ask(&self.known, Method::GET, &path, None);
+            self.read(asked.await)
         })
     }
 
@@ -177,8 +206,9 @@ impl Backend for Polar {
                 })
             });
             let body = json!({"events": events.collect::<Vec<_>>()});
-            let fetched = self.ask(Method::POST, "/events/ingest", Some(&body)).await;
-            let Some(fetched) = fetched else {
+            let path = "/events/ingest";
+            let asked = self.ask(&self.known, Method::POST, path, Some(&body));
+            let Some(fetched) = asked.await else {
                 return false;
             };
             if !fetched.status.is_success() {

@@ -255,6 +255,32 @@ async fn an_outage_of_the_backend_stops_known_keys_after_the_grace_alone() {
     assert!(revoked.await, "{:?}", holder.release("k", "u").await);
 }
 
+#[tokio::test]
+async fn strangers_that_use_up_polars_patience_cost_those_it_knows_nothing() {
+    let (nodes, polar) = (
+        nodes().await,
+        FakePolar::start([licence(LICENCE, None)]).await,
+    );
+    let flags = ["--licence-refresh", "1s"];
+    let proxy = licensed(&nodes.urls(), &polar, &flags).await;
+    let client = proxy.client();
+    let holder = Holder::new(client.clone(), &made(&client, LICENCE).await);
+    polar.set_fault(PolarFault::ThrottledValidations);
+    assert_eq!(create(&client, "STRANGERS").await.status, 503);
+    let asked = polar.calls("POST /license-keys/validate");
+    assert_eq!(create(&client, "STRANGERS").await.status, 503);
+    assert_eq!(polar.calls("POST /license-keys/validate"), asked);
+
+    assert_eq!(holder.try_acquire("k", "u").await.status, 200);
+    let reported = eventually(SOON, || async { polar.metered(CUSTOMER, "attempts") == 1 });
+    assert!(reported.await, "usage is reported");
+    polar.change(LICENCE, |licence| licence.status = "revoked".to_owned());
+    let revoked = eventually(SOON, || async {
+        holder.release("k", "u").await.status == 403
+    });
+    assert!(revoked.await, "known licences are looked up");
+}
+
 /// A proxy with this licence file.
 async fn with_file(nodes: &RedisCluster, file: &Scratch) -> Proxy {
     let args = [
