@@ -13,6 +13,7 @@ mod faults;
 #[cfg(feature = "test-util")]
 pub(crate) mod fuzz;
 mod listener;
+mod looking;
 mod membership;
 mod parcels;
 mod replies;

@@ -55,6 +55,7 @@ impl Membership {
 }
 
 /// One node's place in a client.
+#[derive(Clone)]
 pub(crate) struct Seat {
     pub(super) index: usize,
     pub(super) node_timeout: Duration,

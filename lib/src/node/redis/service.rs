@@ -14,12 +14,12 @@ use tokio::sync::oneshot;
 
 use super::connection::Link;
 use super::driver::{Driver, End, Job};
+use super::looking::{Looked, look};
 use super::parcels::{Parcel, pack};
 use super::{calls, faults, replies};
 use crate::clock::Moment;
-use crate::core::admission::{Admission, judge, unfit};
 use crate::core::command::Command;
-use crate::core::marker::{MarkerCommand, MarkerState};
+use crate::core::marker::MarkerState;
 use crate::core::quorum::{Fault, FaultKind};
 use crate::node::{Ballot, Judged, ReplySlot};
 use crate::observer::Event;
@@ -68,9 +68,13 @@ pub(super) struct Service<'a> {
     announced: Option<Vec<String>>,
     /// Why commands can't be served although the server answers.
     refused: Option<Fault>,
-    /// Whether the marker must be judged (again).
+    /// Whether the server must be judged (again).
     judge: bool,
-    /// Who wants to hear the next judgement.
+    /// The look that is under way.
+    looking: Option<BoxFuture<'static, Result<Looked, Fault>>>,
+    /// Who asked before it began, and is told what it gives.
+    hearers: Vec<oneshot::Sender<Judged>>,
+    /// Who asked since, and is told what the next one gives.
     asked: Vec<oneshot::Sender<Judged>>,
 }
 
@@ -88,6 +92,8 @@ impl<'a> Service<'a> {
             announced: None,
             refused: None,
             judge: true,
+            looking: None,
+            hearers: Vec::new(),
             asked: Vec::new(),
         }
     }
@@ -100,7 +106,10 @@ impl<'a> Service<'a> {
     }
 
     async fn serve(&mut self) -> Result<(), Fault> {
-        self.judge().await?;
+        // Before it was judged no command travels.
+        self.begin_look();
+        let looked = seen(&mut self.looking).await?;
+        self.conclude(looked);
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -112,7 +121,7 @@ impl<'a> Service<'a> {
                 let batch = self.gather();
                 self.accept(batch);
                 if !self.asked.is_empty() {
-                    self.judge().await?;
+                    self.begin_look();
                 }
                 continue;
             }
@@ -121,9 +130,12 @@ impl<'a> Service<'a> {
                 Some(returned) = self.in_flight.next(), if !self.in_flight.is_empty() => {
                     self.take_back(returned).await?;
                 }
+                looked = seen(&mut self.looking), if self.looking.is_some() => {
+                    self.conclude(looked?);
+                }
                 () = tokio::time::sleep(pause), if !pause.is_zero() => {}
                 // Before the jobs, which may never end.
-                _ = ticks.tick() => self.tick().await?,
+                _ = ticks.tick() => self.tick()?,
                 job = self.driver.jobs.recv(), if has_room && !kept => match job {
                     // It is the driver's to answer, should the connection end.
                     Some(job) => self.driver.early.push_back(job),
@@ -280,7 +292,7 @@ impl<'a> Service<'a> {
         Ok(())
     }
 
-    async fn tick(&mut self) -> Result<(), Fault> {
+    fn tick(&mut self) -> Result<(), Fault> {
         let now = self.driver.seat.clock.now();
         if let Some((_, sent)) = self.sent_at.front()
             && now.saturating_since(*sent) >= self.driver.dialer.silence()
@@ -293,12 +305,8 @@ impl<'a> Service<'a> {
         let waiting = !self.in_flight.is_empty();
         self.ticks = self.ticks.wrapping_add(1);
         self.judge |= self.ticks.is_multiple_of(REJUDGE_TICKS);
-        // A server that answers nothing would not answer this either, and until it
-        // is given up all that waits for it would wait for this as well.
-        let oldest = self.sent_at.front();
-        let silent = oldest.is_some_and(|(_, sent)| now.saturating_since(*sent) >= TICK);
-        if self.judge && !silent {
-            self.judge().await?;
+        if self.judge {
+            self.begin_look();
         }
         self.quiet_ticks += 1;
         if self.quiet_ticks >= HEARTBEAT_TICKS && !waiting {
@@ -314,19 +322,30 @@ impl<'a> Service<'a> {
         Ok(())
     }
 
-    /// Judges the server: at the start, and whenever a script says that its marker is wrong.
-    async fn judge(&mut self) -> Result<(), Fault> {
-        let facts = self.link.refresh().await?;
-        let refusal = match self.driver.seat.claim(&facts.run_id) {
-            Ok(()) => unfit(facts, self.driver.seat.allow_eviction),
-            Err(other) => Some(format!("it is the same server as node {}", other + 1)),
-        };
-        let judged = match refusal {
-            Some(problem) => Judged::Refused(problem),
-            None => self.judge_marker().await?,
-        };
+    /// Begins to look at the server, if nobody does: at the start, and whenever a script says
+    /// that its marker is wrong. Who asks while that is under way hears of the next look.
+    fn begin_look(&mut self) {
+        if self.looking.is_none() {
+            self.judge = false;
+            self.hearers = std::mem::take(&mut self.asked);
+            let look = look(self.link.clone(), self.driver.seat.clone());
+            self.looking = Some(Box::pin(look));
+        }
+    }
+
+    /// Takes what was seen for true.
+    fn conclude(&mut self, looked: Looked) {
+        let Looked {
+            facts,
+            judged,
+            marker,
+        } = looked;
+        self.link.facts = facts;
+        if let Some(state) = marker {
+            self.announce(&state);
+        }
         // What keeps it from serving may change, or another node name the cluster.
-        self.judge = !matches!(judged, Judged::Serving(_));
+        self.judge |= !matches!(judged, Judged::Serving(_));
         self.refused = None;
         if let Judged::Refused(why) = &judged {
             let fault = Fault::unsent(FaultKind::Misconfigured, why.as_str());
@@ -334,38 +353,12 @@ impl<'a> Service<'a> {
             // Once it serves again, that is news.
             (self.announced, self.refused) = (None, Some(fault));
         }
-        for answer in self.asked.drain(..) {
+        for answer in self.hearers.drain(..) {
             let _ = answer.send(judged.clone());
         }
         self.driver.judged.send_replace(Some(judged));
-        Ok(())
-    }
-
-    async fn judge_marker(&mut self) -> Result<Judged, Fault> {
-        let state = self.link.mark(&MarkerCommand::Read).await?;
-        let (seat, facts) = (&self.driver.seat, &self.link.facts);
-        let nodes = seat.configured_nodes();
-        match judge(facts, &state, seat.cluster().as_ref(), nodes) {
-            Admission::Serve(info) => {
-                seat.learn(&info);
-                self.announce(&state);
-                Ok(Judged::Serving(info))
-            }
-            Admission::Guard(info) => {
-                let started = facts.started(state.time);
-                let durable = facts.survives_restart();
-                let command = MarkerCommand::Guard {
-                    cluster: info.clone(),
-                    started,
-                    durable,
-                };
-                let state = self.link.mark(&command).await?;
-                self.driver.seat.learn(&info);
-                self.announce(&state);
-                Ok(Judged::Serving(info))
-            }
-            Admission::Uninitialised => Ok(Judged::Uninitialised),
-            Admission::Refuse(problem) => Ok(Judged::Refused(problem)),
+        if !self.asked.is_empty() {
+            self.begin_look();
         }
     }
 
@@ -392,4 +385,16 @@ impl<'a> Service<'a> {
             });
         }
     }
+}
+
+/// What the look that is under way gives, which then is over. Dropping this leaves it under way.
+async fn seen(
+    looking: &mut Option<BoxFuture<'static, Result<Looked, Fault>>>,
+) -> Result<Looked, Fault> {
+    let Some(look) = looking else {
+        return std::future::pending().await;
+    };
+    let looked = look.await;
+    *looking = None;
+    looked
 }
