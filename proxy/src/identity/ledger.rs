@@ -2,8 +2,8 @@
 //!
 //! Each process has a field of its own for each licence and period, and is the only one that counts
 //! in it; the sum of the fields is what was used. A figure is written to all nodes and kept by a
-//! majority; whoever reads takes the highest figure of each field that any node tells, and tells
-//! all nodes at the next opportunity. So figures can be written twice, late or in any order, and
+//! majority; whoever reads takes the highest figure of each field that any node tells, and at the
+//! next opportunity tells all nodes those that one of them lacked. So figures can be written twice, late or in any order, and
 //! nodes that were away or forgot are taught by whoever writes next.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -32,6 +32,15 @@ static INDEX: LazyLock<Script> =
 
 /// Figures by field.
 pub(super) type Figures = BTreeMap<String, u64>;
+
+/// What there is once nodes were told something.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Merged {
+    /// The highest figures that were known or told.
+    pub(super) figures: Figures,
+    /// Those of them that one of the nodes did not have.
+    pub(super) lacking: Figures,
+}
 
 /// Which figures: of one licence, in one period, for one customer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,15 +88,17 @@ impl Ledger {
         Self { prefix, keepers }
     }
 
-    /// Tells the nodes these figures, and hears theirs. `grown` notes that there is something to
-    /// report. Dropping the future leaves the figures told to some nodes, or all.
+    /// Tells the nodes these figures, hears theirs, and adds them to those known. `grown` notes that
+    /// there is something to report. Dropping the future leaves the figures told to some nodes, or
+    /// all.
     pub(super) async fn merge(
         &self,
         account: &Account,
-        figures: &Figures,
+        told: &Figures,
+        known: Figures,
         grown: bool,
         wait: Wait,
-    ) -> Result<Figures, Away> {
+    ) -> Result<Merged, Away> {
         let life = if account.period == super::usage::FOR_EVER {
             0
         } else {
@@ -101,16 +112,24 @@ impl Ledger {
             String::new()
         });
         call.arg(life.to_string());
-        for (field, figure) in figures {
+        for (field, figure) in told {
             call.arg(field).arg(*figure);
         }
         let replies: Vec<HashMap<String, u64>> = self.ask(call, wait).await?;
-        let mut merged = figures.clone();
-        for (field, figure) in replies.into_iter().flatten() {
-            let known = merged.entry(field).or_default();
-            *known = figure.max(*known);
+        let mut figures = known;
+        for (field, figure) in told.iter().chain(replies.iter().flatten()) {
+            let known = figures.entry(field.clone()).or_default();
+            *known = (*known).max(*figure);
         }
-        Ok(merged)
+        let is_lacking = |(field, figure): &(&String, &u64)| {
+            let mut nodes = replies.iter().map(|reply| reply.get(*field));
+            nodes.any(|there| there < Some(*figure))
+        };
+        let lacking = figures.iter().filter(is_lacking);
+        let lacking = lacking
+            .map(|(field, figure)| (field.clone(), *figure))
+            .collect();
+        Ok(Merged { figures, lacking })
     }
 
     /// Notes up to where an account was reported.
@@ -212,8 +231,9 @@ mod tests {
         let ledger = Ledger::new("test", keepers);
         let figures = Figures::from([("c:1".to_owned(), 1)]);
         let merged = async |number, wait| {
-            let merged = ledger.merge(&account(number), &figures, true, wait).await;
-            assert_eq!(merged, Ok(figures.clone()));
+            let (account, known) = (account(number), Figures::new());
+            let merged = ledger.merge(&account, &figures, known, true, wait).await;
+            assert_eq!(merged.unwrap().figures, figures);
         };
         merged(0, Wait::All).await;
         let tasks = tokio::runtime::Handle::current().metrics();

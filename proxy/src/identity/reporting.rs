@@ -17,7 +17,7 @@ use everlock::{AcquireOptions, Redlock, Resource};
 use tokio_util::sync::CancellationToken;
 
 use super::keeper::Away;
-use super::ledger::{Account, Figures, Wait};
+use super::ledger::{Account, Figures, Merged, Wait};
 use super::licence::{Backend, UsageEvent};
 use super::usage::{COUNTED, Meters};
 
@@ -82,9 +82,9 @@ async fn report(meters: &Meters, backend: &dyn Backend) -> Result<(), Away> {
     let mut due = Vec::new();
     let mut sent = SystemClock.now();
     for account in ledger.unreported().await? {
-        let figures = ledger
-            .merge(&account, &Figures::new(), false, Wait::All)
-            .await?;
+        let nothing = Figures::new();
+        let read = ledger.merge(&account, &nothing, Figures::new(), false, Wait::All);
+        let Merged { figures, lacking } = read.await?;
         let mark = |field: &str| figures.get(field).copied().unwrap_or(0);
         let reported = mark(REPORTED);
         let mut planned = mark(PLANNED);
@@ -94,9 +94,11 @@ async fn report(meters: &Meters, backend: &dyn Backend) -> Result<(), Away> {
                 ledger.reported(&account, reported).await?;
                 continue;
             }
-            let mut plan = figures.clone();
+            // What it is the sum of is on a majority, too, before it is planned.
+            let mut plan = lacking;
             plan.insert(PLANNED.to_owned(), planned);
-            let agreed = ledger.merge(&account, &plan, false, Wait::All).await?;
+            let agreed = ledger.merge(&account, &plan, figures, false, Wait::All);
+            let agreed = agreed.await?.figures;
             if agreed.get(PLANNED) != Some(&planned)
                 || agreed.get(REPORTED).copied().unwrap_or(0) != reported
             {

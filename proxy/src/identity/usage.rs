@@ -80,6 +80,10 @@ struct Counts {
     flushed: u64,
     /// What the nodes told, this process's own field included.
     merged: Figures,
+    /// Those of them that one of the nodes lacked when it was asked last.
+    lacking: Figures,
+    /// Their sum, without this process's own.
+    others: u64,
     synced: Option<Moment>,
     /// When the last exchange began, and what came of it.
     last: Option<(Moment, Result<(), Away>)>,
@@ -136,9 +140,7 @@ impl Meters {
             self.full.notify_one();
             return Err(OverUsage::Unknown);
         }
-        let used = counts
-            .used(&meter.field)
-            .saturating_add(licence.used_elsewhere);
+        let used = counts.used().saturating_add(licence.used_elsewhere);
         if licence.allowance.is_some_and(|allowance| used >= allowance) {
             return Err(OverUsage::UsedUp);
         }
@@ -159,7 +161,7 @@ impl Meters {
         let meter = self.meter(licence);
         let asked = self.sync(&meter).await;
         asked.map_err(|Away| OverUsage::Unknown)?;
-        let attempts = meter.lock().used(&meter.field);
+        let attempts = meter.lock().used();
         Ok(Usage {
             period: meter.account.period.clone(),
             attempts: attempts.saturating_add(licence.used_elsewhere),
@@ -205,6 +207,8 @@ impl Meters {
                     own: 0,
                     flushed: 0,
                     merged: Figures::new(),
+                    lacking: Figures::new(),
+                    others: 0,
                     synced: None,
                     last: None,
                     used: SystemClock.now(),
@@ -236,24 +240,31 @@ impl Meters {
     }
 
     async fn exchange(&self, meter: &Meter) -> Result<(), Away> {
-        let (own, grown, mut figures) = {
+        let (own, grown, mut told, known) = {
             let mut counts = meter.lock();
             counts.collect();
             (
                 counts.own,
                 counts.own > counts.flushed,
+                counts.lacking.clone(),
                 counts.merged.clone(),
             )
         };
         if own > 0 {
-            figures.insert(meter.field.clone(), own);
+            told.insert(meter.field.clone(), own);
         }
+        let (account, wait) = (&meter.account, Wait::Majority);
         let merged = self
             .ledger
-            .merge(&meter.account, &figures, grown, Wait::Majority)
+            .merge(account, &told, known, grown, wait)
             .await?;
+        let counted = merged.figures.iter();
+        let others = counted.filter(|(name, _)| name.starts_with(COUNTED) && **name != meter.field);
+        let others = others.map(|(_, figure)| figure).sum();
         let mut counts = meter.lock();
-        counts.merged = merged;
+        counts.merged = merged.figures;
+        counts.lacking = merged.lacking;
+        counts.others = others;
         counts.flushed = own;
         Ok(())
     }
@@ -295,10 +306,8 @@ impl Counts {
             .is_some_and(|synced| now.saturating_since(synced) < STALE)
     }
 
-    fn used(&self, own_field: &str) -> u64 {
-        let counted = self.merged.iter();
-        let others = counted.filter(|(field, _)| field.starts_with(COUNTED) && *field != own_field);
-        others.map(|(_, figure)| figure).sum::<u64>() + self.own
+    fn used(&self) -> u64 {
+        self.others + self.own
     }
 }
 
@@ -328,3 +337,6 @@ fn period(period: Period) -> String {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
