@@ -3,8 +3,8 @@
 //! Each process has a field of its own for each licence and period, and is the only one that counts
 //! in it; the sum of the fields is what was used. A figure is written to all nodes and kept by a
 //! majority; whoever reads takes the highest figure of each field that any node tells, and at the
-//! next opportunity tells all nodes those that one of them lacked. So figures can be written twice, late or in any order, and
-//! nodes that were away or forgot are taught by whoever writes next.
+//! next opportunity tells all nodes those that one of them lacked. So figures can be written twice,
+//! late or in any order, and nodes that were away or forgot are taught by whoever writes next.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
