@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use everlock::protocol::Command;
 use everlock::{
-    AcquireOptions, Error, FencingToken, Grant, Held, LossReason, Outcome, OwnerId, Redlock,
+    AcquireOptions, Error, FencingToken, Grant, Held, Holding, LossReason, Outcome, OwnerId,
+    Redlock,
 };
 use support::World;
 use tokio::sync::Notify;
@@ -164,6 +165,31 @@ async fn what_was_handed_on_is_valid_for_its_holder_alone() {
     assert_eq!(extension.token(), Some(second.token()));
     all_well(sections).await;
     clean(&world, &client).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn to_who_names_it_by_a_token_a_lock_that_was_handed_on_is_the_first_sections() {
+    // As `Holding::under` says of itself.
+    let world = World::of(3).await;
+    let client = world.client(1).await;
+    let seen = Seen::default();
+    let (holder, sections) = waiting(&client, 2, &seen).await;
+    client.release(&holder).await.unwrap();
+    while seen.lock().unwrap().len() < 2 {
+        tokio::time::sleep(SECTION / 5).await;
+    }
+    let named = |section: usize| {
+        let grant = &seen.lock().unwrap()[section];
+        Holding::under(grant.resource(), grant.owner(), grant.token())
+    };
+    let extended = client.extend(named(1), SECOND).await;
+    assert!(
+        matches!(extended, Err(Error::HeldByAnother { .. })),
+        "{extended:?}"
+    );
+    client.release(named(0)).await.unwrap();
+    assert_eq!(world.left(), 0, "it was the second section's");
+    drop(sections);
 }
 
 /// A section that goes on until it is told to end, and what it had.

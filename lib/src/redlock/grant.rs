@@ -194,6 +194,14 @@ pub struct Holding {
 impl Holding {
     /// The lock as `owner` holds it under this very token: a release under it leaves a newer grant
     /// alone, as one by [`Grant`] does.
+    ///
+    /// Not for sections of [`with_lock`](super::Redlock::with_lock) between which the lock is
+    /// handed on: to the nodes they are one grant, under the first section's token. A release
+    /// under the token of any of them takes the lock from whichever has it then; and an extension
+    /// under the token of a later one lengthens the lease, but is answered with
+    /// [`Error::HeldByAnother`](crate::Error::HeldByAnother). Name such a lock by its
+    /// [`Held`](super::Held), as `Holding::from(&*held)`: that is refused once the lock was handed
+    /// on, and extends it for the section that has it.
     #[must_use]
     pub fn under(resource: &Resource, owner: &OwnerId, token: FencingToken) -> Self {
         Self {
