@@ -5,12 +5,19 @@
  * than see a wild clock for a moment. Monotonic clocks stay
  * true, as they do when an operator or a time server sets a machine's clock.
  *
+ * Valkey from 9.1 on asks for the time once a millisecond, and adds what the processor's own clock
+ * counted since, if /proc/cpuinfo says that this can be relied on. That file is empty here: so it
+ * asks each time, and a clock that stands still does.
+ *
  * The kernel is asked by plain system calls: looking the real functions up would allocate, and
  * redis-server's allocator asks for the time while it starts. For 64-bit Linux. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -75,4 +82,21 @@ time_t time(time_t *out) {
     if (out)
         *out = seconds;
     return seconds;
+}
+
+typedef FILE *opening(const char *, const char *);
+
+static FILE *opened(const char *by, const char *path, const char *mode) {
+    opening *real = (opening *)dlsym(RTLD_NEXT, by);
+    if (!real)
+        abort();
+    return real(thrown_by && strcmp(path, "/proc/cpuinfo") == 0 ? "/dev/null" : path, mode);
+}
+
+FILE *fopen(const char *restrict path, const char *restrict mode) {
+    return opened("fopen", path, mode);
+}
+
+FILE *fopen64(const char *restrict path, const char *restrict mode) {
+    return opened("fopen64", path, mode);
 }
