@@ -102,8 +102,11 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What the clock says.
+    /// What became of the command, and what the clock says.
     fn look(&mut self) {
+        // Before the clock is read: everlock may stop in here, and what it finds when it goes on is
+        // in time only if the validity has not ended by then.
+        self.collect();
         let now = SystemClock.now();
         let valid_until = self.keeping.valid_until();
         if self.lost.is_none() {
@@ -128,13 +131,11 @@ impl<'a> Run<'a> {
             stopping.killed_at = Some(now);
             self.child.signal(Signal::KILL);
         }
-        self.collect();
     }
 
     /// Running => Ending.
     fn stop(&mut self, why: &'static str, now: Moment, valid_until: Moment) {
-        // It may have ended in time, unseen.
-        self.collect();
+        // It ended in time.
         if now < valid_until && self.child.ended().is_some() {
             return;
         }
