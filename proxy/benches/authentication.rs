@@ -1,9 +1,11 @@
-//! What authentication, metrics and traces cost the proxy: its CPU time for an acquire and a release
-//! over five real nodes, without API keys, with them, and with a licence whose attempts are counted;
-//! with an admin listener that is scraped every second; and with every request traced.
+//! What authentication, the log, metrics and traces cost the proxy: its CPU time for an acquire and a
+//! release over five real nodes, without API keys, with them, and with a licence whose attempts are
+//! counted; with a log of errors alone; with an admin listener that is scraped every second; with
+//! every request traced; and with API keys, metrics and traces together.
 //!
 //! The proxies take turns, so that whatever else the machine does falls on all of them; the
-//! figures are medians over the rounds. `cargo bench -p everlock-proxy --bench authentication`
+//! figures are medians over the rounds, and what the middle half of the rounds was between.
+//! `cargo bench -p everlock-proxy --bench authentication`
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +17,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use everlock_testkit::{ProcessUnderTest, RedisCluster, eventually};
+use everlock_testkit::{ProcessUnderTest, RedisCluster, ReservedPort, TempDir, eventually};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
@@ -39,8 +41,11 @@ const LICENCE: &str = "a licence";
 struct Proxy {
     name: &'static str,
     process: ProcessUnderTest,
+    _port: ReservedPort,
     base: String,
     authorization: String,
+    /// Where they are read, if they are.
+    metrics: Option<String>,
     rounds: Vec<f64>,
 }
 
@@ -57,39 +62,14 @@ async fn main() {
         .wait_exit(SOON)
         .await;
     assert!(status.success());
-    let file = std::env::temp_dir().join(format!("everlock-bench-{}.toml", std::process::id()));
-    let hash = Command::new("sh")
-        .args(["-c", "printf %s \"$0\" | sha256sum", LICENCE])
-        .output();
-    let hash = String::from_utf8(hash.unwrap().stdout).unwrap()[..64].to_owned();
-    let text = format!(
-        "[[licence]]\nkey-sha256 = \"{hash}\"\nidentity = \"bench\"\nallowance = 1000000000\n"
-    );
-    std::fs::write(&file, text).unwrap();
-
+    let folder = TempDir::new("bench");
     let issued = output(&["keys", "issue", "--identity", "bench"], &[SECRETS]).await;
-    let open = start("without", &[], &env[..1], "none").await;
-    let keys = start("API keys", &["--auth", "keys"], &env, &issued).await;
-    let flags = [
-        "--auth",
-        "licence",
-        "--licence-file",
-        file.to_str().unwrap(),
+    let mut proxies = vec![
+        start("without", &[], &env[..1], "none").await,
+        start("API keys", &["--auth", "keys"], &env, &issued).await,
+        licensed(&env, folder.path()).await,
     ];
-    let mut licence = start("licence, counted", &flags, &env, "").await;
-    let made = output(
-        &["keys", "create", "-l", LICENCE, "--base-url", &licence.base],
-        &[],
-    )
-    .await;
-    licence.authorization = format!("Bearer {made}");
-    let flags = ["--admin-listen", "127.0.0.1:0"];
-    let mut metrics = start("metrics, scraped", &flags, &env[..1], "none").await;
-    scrape(&mut metrics).await;
-    let endpoint = collector().await;
-    let traced = [env[0], ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
-    let all = start("traces of all", &[], &traced, "none").await;
-    let mut proxies = [open, keys, licence, metrics, all];
+    proxies.extend(watched(&env, &issued).await);
     for round in 0..=ROUNDS {
         for proxy in &mut proxies {
             let took = measure(proxy).await;
@@ -99,53 +79,93 @@ async fn main() {
             }
         }
     }
-    let median = |mut figures: Vec<f64>| {
-        figures.sort_by(f64::total_cmp);
-        figures[figures.len() / 2]
-    };
     for proxy in &proxies {
         // Against the round of the same moment: the machine differs more from round to round.
         let pairs = proxy.rounds.iter().zip(&proxies[0].rounds);
-        let more = median(
-            pairs
-                .map(|(own, open)| (own / open - 1.0) * 100.0)
-                .collect(),
-        );
-        let micros = median(proxy.rounds.clone());
+        let more = pairs.map(|(own, open)| (own / open - 1.0) * 100.0);
+        let [low, more, high] = quartiles(more.collect());
+        let [_, micros, _] = quartiles(proxy.rounds.clone());
         println!(
-            "{:<18} {micros:>7.1} µs of CPU a cycle   {more:>+5.1} %",
+            "{:<18} {micros:>7.1} µs of CPU a cycle   {more:>+5.1} % ({low:+.1} to {high:+.1})",
             proxy.name
         );
     }
-    let _ = std::fs::remove_file(file);
+    let metrics = proxies.last().and_then(|all| all.metrics.as_deref());
+    let (_, metrics) = get(metrics.expect("it is scraped")).await;
+    for line in metrics.lines() {
+        if line.starts_with("everlock_trace_spans_total") {
+            println!("{line}");
+        }
+    }
+}
+
+/// With a licence from a file.
+async fn licensed(env: &[(&str, &str)], folder: &Path) -> Proxy {
+    let file = folder.join("licences.toml");
+    let hash = Command::new("sh")
+        .args(["-c", "printf %s \"$0\" | sha256sum", LICENCE])
+        .output();
+    let hash = String::from_utf8(hash.unwrap().stdout).unwrap()[..64].to_owned();
+    let text = format!(
+        "[[licence]]\nkey-sha256 = \"{hash}\"\nidentity = \"bench\"\nallowance = 1000000000\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let path = file.to_str().unwrap();
+    let flags = ["--auth", "licence", "--licence-file", path];
+    let mut proxy = start("licence, counted", &flags, env, "").await;
+    let create = ["keys", "create", "-l", LICENCE, "--base-url", &proxy.base];
+    proxy.authorization = format!("Bearer {}", output(&create, &[]).await);
+    proxy
+}
+
+/// With a log that has no line for a request, with metrics, with traces, and with all but that log.
+async fn watched(env: &[(&str, &str)], issued: &str) -> [Proxy; 4] {
+    let endpoint = collector().await;
+    let sending = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        // More than a round has spans: what is lost would cost less than what is sent.
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "100000"),
+    ];
+    let errors = ["--log-level", "error"];
+    let quiet = start("log of errors", &errors, &env[..1], "none").await;
+    let admin = ["--admin-listen", "127.0.0.1:0"];
+    let mut metrics = start("metrics, scraped", &admin, &env[..1], "none").await;
+    scrape(&mut metrics).await;
+    let own = [&env[..1], &sending].concat();
+    let traces = start("traces of all", &[], &own, "none").await;
+    let flags = [&["--auth", "keys"], &admin[..]].concat();
+    let mut all = start("keys and both", &flags, &[env, &sending].concat(), issued).await;
+    scrape(&mut all).await;
+    [quiet, metrics, traces, all]
 }
 
 async fn start(name: &'static str, flags: &[&str], env: &[(&str, &str)], key: &str) -> Proxy {
-    let fixed = ["serve", "--listen", "127.0.0.1:0"];
+    let port = ReservedPort::take();
+    let listen = port.addr().to_string();
+    // That a busy machine is slow is not what this is about.
+    let fixed = ["serve", "--listen", &listen, "--node-timeout", "5s"];
     let args: Vec<_> = fixed.iter().chain(flags).copied().collect();
-    let mut process = ProcessUnderTest::spawn(BINARY, &args, env);
-    let line = process
-        .wait_for_line(|line| line.contains("listening"), SOON)
-        .await;
-    let addr = line
-        .split_once("listen=")
-        .unwrap()
-        .1
-        .split(' ')
-        .next()
-        .unwrap();
-    let base = format!("http://{addr}");
+    let process = ProcessUnderTest::spawn(BINARY, &args, env);
+    let base = format!("http://{listen}");
     let ready = eventually(SOON, || async {
-        get(&format!("{base}/readyz")).await == 200
+        get(&format!("{base}/readyz")).await.0 == 200
     });
     assert!(ready.await, "{}", process.output());
     Proxy {
         name,
         process,
+        _port: port,
         base,
         authorization: format!("Bearer {key}"),
+        metrics: None,
         rounds: Vec::new(),
     }
+}
+
+/// What a quarter, a half and three quarters of them are below.
+fn quartiles(mut figures: Vec<f64>) -> [f64; 3] {
+    figures.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| figures[figures.len() * quarter / 4])
 }
 
 /// Has its metrics read every second from now on.
@@ -154,7 +174,8 @@ async fn scrape(proxy: &mut Proxy) {
     let line = proxy.process.wait_for_line(served, SOON).await;
     let addr = line.split_once("admin=").unwrap().1;
     let url = format!("http://{}/metrics", addr.split(' ').next().unwrap());
-    assert_eq!(get(&url).await, 200);
+    assert_eq!(get(&url).await.0, 200);
+    proxy.metrics = Some(url.clone());
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -193,11 +214,16 @@ async fn output(args: &[&str], env: &[(&str, &str)]) -> String {
     process.stdout().trim().to_owned()
 }
 
-async fn get(url: &str) -> u16 {
+/// The status and the body; no status where there was no answer.
+async fn get(url: &str) -> (u16, String) {
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let request = Request::get(url).body(Full::default()).unwrap();
-    let answered = client.request(request).await;
-    answered.map_or(0, |answer| answer.status().as_u16())
+    let Ok(answer) = client.request(request).await else {
+        return (0, String::new());
+    };
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8_lossy(&body).into_owned())
 }
 
 /// Microseconds of the proxy's CPU for one cycle.
