@@ -1,4 +1,5 @@
-//! How long a connection may be quiet, and how long a header may take.
+//! How long a connection may be quiet, how long a header may take, and whether the peer is still
+//! there while it is answered.
 //!
 //! HTTP/1.1: `Idle => Head => Busy => Idle`. hyper has one time-out for the first two,
 //! counted from the end of the last request. One that is short enough for a
@@ -8,6 +9,12 @@
 //! connection on which one has begun is not idle.
 //! HTTP/2: hyper pings quiet peers but keeps those that answer, so what is idle
 //! is told here, headers that never end included.
+//!
+//! hyper sees the end of an HTTP/1.1 connection where it would read the next request. While a
+//! request is under way it reads no further once there is a byte behind it, and would answer a peer
+//! that is long gone. So it is looked here, below TLS, whether the peer has closed, beyond whatever
+//! it sent. As with hyper, who closes the sending side alone is gone as well. Only the end of a
+//! peer that filled all buffers before is not seen: it does not come through.
 //!
 //! A request that is on its way while an idle connection is closed goes
 //! unanswered, as HTTP/1.1 has it. One that has arrived is answered.
@@ -23,10 +30,13 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Sleep, sleep};
 
-use super::transport::{Begun, Transport};
+use super::transport::{self, Begun, Transport};
 
 /// What had arrived before is read by then.
 const SECOND_LOOK: Duration = Duration::from_millis(10);
+/// How often it is looked whether the peer of a request that is under way is still there: seldom
+/// enough to cost nothing beside the attempts that are made for it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Whether requests of a connection are being answered; shared with its service.
 #[derive(Clone, Debug)]
@@ -105,18 +115,20 @@ impl Drop for BusyGuard {
     }
 }
 
-/// A connection that ends when a header takes too long.
+/// A connection that ends when a header takes too long, and when nobody is there for an answer.
 pub(super) struct Paced {
     stream: TokioIo<Transport>,
     /// What was read before, and is read again.
     start: Vec<u8>,
     busy: Busy,
-    /// None where headers of several requests come in at once (HTTP/2).
+    /// None where headers of several requests come in at once, and all is read always (HTTP/2).
     header_timeout: Option<Duration>,
     /// Whether a header has begun to come in.
     begun: bool,
     /// Runs while the rest of it is waited for.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Runs until the next look after the peer of a request that is under way.
+    look: Option<Pin<Box<Sleep>>>,
 }
 
 impl Paced {
@@ -133,6 +145,25 @@ impl Paced {
             header_timeout: (!begun.http2).then_some(header_timeout),
             begun: false,
             deadline: None,
+            look: None,
+        }
+    }
+
+    /// Whether there is nobody to answer, as far as is known. Wakes the task for the next look.
+    fn is_deserted(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.header_timeout.is_none() || !self.busy.is_set() {
+            self.look = None;
+            return false;
+        }
+        loop {
+            let look = self.look.get_or_insert_with(|| Box::pin(sleep(LOOK_EVERY)));
+            if look.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            if transport::is_closed(self.stream.inner(), cx) {
+                return true;
+            }
+            self.look = None;
         }
     }
 }
@@ -181,7 +212,11 @@ impl Write for Paced {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
+    /// hyper flushes whenever it is polled, also while there is nothing to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_deserted(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

@@ -3,11 +3,13 @@
 //!
 //! Everything here is bounded in time, and is the work of that one connection's task.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -104,6 +106,21 @@ pub(super) async fn begins(stream: &mut (impl AsyncRead + Unpin)) -> Option<Begu
             let start = start[..seen].to_vec();
             return Some(Begun { http2, start });
         }
+    }
+}
+
+/// Whether the peer has closed, or its connection broke, whatever it sent before that was not read.
+/// Registers no wake-up to rely on.
+pub(super) fn is_closed(transport: &Transport, cx: &mut Context<'_>) -> bool {
+    let interest = Interest::READABLE;
+    let polled = match transport {
+        Either::Left(stream) => pin!(stream.ready(interest)).poll(cx),
+        Either::Right(Either::Left(stream)) => pin!(stream.ready(interest)).poll(cx),
+        Either::Right(Either::Right(tls)) => pin!(tls.get_ref().0.ready(interest)).poll(cx),
+    };
+    match polled {
+        Poll::Pending => false,
+        Poll::Ready(ready) => ready.is_ok_and(tokio::io::Ready::is_read_closed),
     }
 }
 

@@ -1,11 +1,14 @@
 //! Clients that go away while they wait: nothing of theirs is left behind.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use everlock_testkit::{RedisCluster, eventually};
+use everlock_testkit::{RedisCluster, TlsFiles, eventually};
 use serde_json::json;
+use tokio::net::UnixStream;
 
-use crate::support::{Client, Local, Proxy, SOON, Wire};
+use crate::support::{Client, Local, Proxy, SOON, TlsClient, Wire};
 
 const WAIT: &str =
     r#"{"key":"k","uuid":"gone","lease":60000,"retryAttempts":1000,"retryDelay":20}"#;
@@ -35,6 +38,78 @@ async fn the_wait_of_a_client_that_closed_ends() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(nodes.count("Evermind:anonymous:k", "gone"), 0);
     assert_eq!(client.try_acquire("k", "next").await.status, 200);
+}
+
+/// How a proxy is reached.
+enum Way {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+    Tls(Box<TlsClient>, SocketAddr),
+}
+
+impl Way {
+    async fn open(&self) -> Wire {
+        match self {
+            Self::Tcp(addr) => Wire::open(*addr).await,
+            Self::Unix(path) => Wire::over(UnixStream::connect(path).await.unwrap()),
+            Self::Tls(client, addr) => client.connect(*addr).await.unwrap().wire(),
+        }
+    }
+
+    /// Whether an acquire is refused for want of a seat, or gets the lock.
+    async fn is_full(&self) -> bool {
+        let mut wire = self.open().await;
+        let ask = r#"{"key":"free","uuid":"u","retryAttempts":0}"#;
+        wire.post("/lock/acquire", ask).await;
+        let answer = wire.read_until("\r\n").await;
+        let full = answer.starts_with("HTTP/1.1 429 ");
+        assert!(full || answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        full
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_behind_a_request_hides_no_client_that_closed() {
+    let files = TlsFiles::make();
+    let (certificate, key) = (files.certificate(), files.key());
+    let socket = files.certificate().with_file_name("api.sock");
+    let unix = format!("unix:{}", socket.display());
+    let one_seat = ("max-waiters", "1");
+    let plain = Local::start(&[one_seat, ("listen", &unix)]).await;
+    let tls = [
+        one_seat,
+        ("tls-cert", certificate.to_str().unwrap()),
+        ("tls-key", key.to_str().unwrap()),
+    ];
+    let tls = Local::start(&tls).await;
+    let client = TlsClient::new(&[&files.ca()]);
+    let ways = [
+        (&plain, Way::Tcp(plain.addr)),
+        (&plain, Way::Unix(socket)),
+        (&tls, Way::Tls(Box::new(client), tls.addr)),
+    ];
+    let pipelined = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+    for proxy in [&plain, &tls] {
+        let taken = proxy.redlock.acquire(
+            "Evermind:anonymous:k",
+            everlock::AcquireOptions::new().lease(SOON * 9),
+        );
+        taken.await.unwrap();
+    }
+    // It outlasts what the test waits for.
+    let wait = r#"{"key":"k","uuid":"gone","retryAttempts":1000,"retryDelay":200}"#;
+    for (_proxy, way) in &ways {
+        for more in ["\r\n", &pipelined] {
+            let mut wire = way.open().await;
+            wire.post("/lock/acquire", wait).await;
+            assert!(eventually(SOON, || way.is_full()).await);
+            wire.send(more).await;
+            assert!(way.is_full().await, "it is waited for who is there");
+            drop(wire);
+            let free = eventually(SOON, || async { !way.is_full().await });
+            assert!(free.await, "the seat is free again");
+        }
+    }
 }
 
 #[tokio::test]
