@@ -110,6 +110,11 @@ impl App {
         self.drain.cancel();
     }
 
+    /// Cancelled once the end was asked for.
+    pub(crate) fn leaving(&self) -> CancellationToken {
+        self.leaving.clone()
+    }
+
     /// Whether the end was asked for.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.is_cancelled()

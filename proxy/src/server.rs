@@ -6,7 +6,9 @@
 //! are still taken, so that holders can extend and release and probes see that
 //! the proxy is not ready; it lasts until no request is being answered, which
 //! is at once for waiting acquirers. Closing ends the connections, and waits
-//! for undos to reach the nodes. All from draining on has one deadline.
+//! for undos to reach the nodes. All from draining on has one deadline, of which
+//! each step leaves enough for those behind it. HTTP/2 peers hear of the end when leaving
+//! begins; with HTTP/1.1 each answer says it from then on.
 
 mod certificates;
 mod listeners;
@@ -41,8 +43,12 @@ const MAX_STREAMS: u32 = 100;
 /// A quiet HTTP/2 peer is asked whether it is still there.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// A peer that was idle has this long to agree to the end of the connection.
+/// A peer that was idle has this long to agree to the end of the connection, and to take the last
+/// answer.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// So much of the drain's time is kept for what comes after the requests, or half of it if that is
+/// less: a farewell to the connections, and as much for telling the nodes what is over.
+const LAST_STEPS: Duration = Duration::from_secs(2);
 /// The pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -150,8 +156,11 @@ impl Server {
             };
             let busy = Busy::new();
             let idle_timeout = app.limits.idle_timeout;
+            let http2 = begun.http2;
             let paced = Paced::new(stream, begun, busy.clone(), header_timeout);
             let requests = busy.clone();
+            let leaving = app.leaving();
+            let mut tell = http2 && !leaving.is_cancelled();
             let service = service_fn(move |request| {
                 let (app, busy) = (Arc::clone(&app), requests.begin());
                 async move {
@@ -163,17 +172,27 @@ impl Server {
             let mut connection = Box::pin(builder.serve_connection(paced, service));
             // How a connection ended is between the peer and its network. It comes first: what has
             // arrived is read before the connection counts as idle, or is told to end.
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = connection.as_mut() => return,
+                    () = closing.cancelled() => break,
+                    () = leaving.cancelled(), if tell => {
+                        connection.as_mut().graceful_shutdown();
+                        tell = false;
+                    }
+                    () = busy.idle_for(idle_timeout) => break,
+                }
+            }
+            connection.as_mut().graceful_shutdown();
+            let farewell = async {
+                tokio::time::sleep(FAREWELL).await;
+                busy.idle_for(FAREWELL).await;
+            };
             tokio::select! {
                 biased;
-                _ = connection.as_mut() => {}
-                () = closing.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = connection.await;
-                }
-                () = busy.idle_for(idle_timeout) => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = tokio::time::timeout(FAREWELL, connection).await;
-                }
+                _ = connection => {}
+                () = farewell => {}
             }
         }
     }
@@ -193,19 +212,23 @@ impl Server {
     }
 
     async fn drain(self, mut listeners: Listeners, deadline: Moment) -> bool {
+        let kept = LAST_STEPS.min(self.app.limits.drain_timeout / 2);
         let left = || deadline.saturating_since(SystemClock.now());
+        let left_but = |kept| left().saturating_sub(kept);
         self.app.begin_drain();
         self.app.requests.close();
         tokio::select! {
             never = self.accept(&mut listeners) => match never {},
-            _ = tokio::time::timeout(left(), self.app.requests.wait()) => {}
+            _ = tokio::time::timeout(left_but(kept), self.app.requests.wait()) => {}
         }
         // Draining => Closing
         drop(listeners);
         self.closing.cancel();
         self.connections.close();
-        let closed = tokio::time::timeout(left(), self.connections.wait()).await;
+        let closed = tokio::time::timeout(left_but(kept / 2), self.connections.wait()).await;
         self.over.cancel();
+        // Those that were cut off have something to undo once they are gone, which is at once.
+        let _ = tokio::time::timeout(left(), self.connections.wait()).await;
         // Closing => Done. Undos go on meanwhile by themselves.
         let flushing = tokio::time::timeout(left(), self.app.gate.flush());
         let (undone, flushed) = tokio::join!(self.app.redlock.drained(left()), flushing);

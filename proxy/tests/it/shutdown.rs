@@ -175,6 +175,54 @@ async fn idle_connections_do_not_hold_up_the_end() {
 }
 
 #[tokio::test]
+async fn an_http2_peer_that_is_gone_without_a_word_does_not_hold_up_the_end() {
+    let mut proxy = Local::start(&[]).await;
+    let mut gone = Wire::open(proxy.addr).await;
+    // The preface and empty settings; whatever is asked of it from now on is not answered.
+    gone.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    gone.send([0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
+    gone.read_some().await;
+    proxy.stop();
+    // Which it would not be at the end of the drain's time.
+    assert!(proxy.ended().await, "in order");
+}
+
+#[tokio::test]
+async fn http2_peers_hear_of_the_end_when_balancers_do() {
+    let mut proxy = Local::start(&[("drain-delay", "60s")]).await;
+    let direct = proxy.redlock.clone();
+    let lease = everlock::AcquireOptions::new().lease(SOON * 2);
+    let held = direct.acquire("Evermind:anonymous:k", lease).await.unwrap();
+    let stream = tokio::net::TcpStream::connect(proxy.addr).await.unwrap();
+    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let driving = tokio::spawn(connection);
+    let alive = hyper::Request::get("http://x/healthz").body(()).unwrap();
+    let (alive, _) = sender.send_request(alive, true).unwrap();
+    drop(alive.await.unwrap());
+    let request = hyper::Request::post("http://x/lock/acquire")
+        .body(())
+        .unwrap();
+    let (answer, mut body) = sender.send_request(request, false).unwrap();
+    let wait = r#"{"key":"k","uuid":"u","retryAttempts":1000,"retryDelay":100}"#;
+    body.send_data(wait.into(), true).unwrap();
+    proxy.stop();
+    let told = eventually(SOON, || {
+        let sender = sender.clone();
+        async move { sender.ready().await.is_err() }
+    });
+    assert!(told.await, "it takes no more requests");
+    direct.release(&held).await.unwrap();
+    let answer = tokio::time::timeout(SOON, answer).await;
+    let answer = answer.expect("what is under way is answered").unwrap();
+    assert_eq!(answer.status(), 200);
+    drop(answer);
+    let ended = tokio::time::timeout(SOON, driving).await;
+    ended.expect("it is ended").unwrap().unwrap();
+    // Others are served meanwhile.
+    assert_eq!(proxy.client().try_acquire("l", "u").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_at_once() {
     let nodes = RedisCluster::start(3);
     let mut proxy = Proxy::over(&nodes, &["--drain-timeout", "60s"])

@@ -196,6 +196,16 @@ impl Wire {
         assert!(!matches!(read, Ok(1..)), "{byte:?} came");
     }
 
+    /// Whatever comes next.
+    pub(crate) async fn read_some(&mut self) -> Vec<u8> {
+        let mut part = vec![0; 4096];
+        let reading = tokio::time::timeout(SOON, self.0.read(&mut part));
+        let read = reading.await.expect("more comes in time").unwrap();
+        assert!(read > 0, "closed");
+        part.truncate(read);
+        part
+    }
+
     /// What comes until it contains this.
     pub(crate) async fn read_until(&mut self, wanted: &str) -> String {
         let mut all = String::new();
