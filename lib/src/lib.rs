@@ -52,7 +52,7 @@ pub mod protocol {
     pub use crate::core::renewal::{RenewStep, Renewal, RenewalPlan, Renewed};
     #[cfg(feature = "test-util")]
     pub use crate::core::safeguards::{Safeguard, SwitchedOff};
-    pub use crate::core::schedule::{Next, Plan, Schedule};
+    pub use crate::core::schedule::{Next, Plan, SHORTEST_DELAY, Schedule};
     pub use crate::core::time::{median, millis_ceil};
     pub use crate::core::token::TokenClock;
     pub use crate::core::types::CallId;

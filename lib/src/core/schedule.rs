@@ -38,7 +38,7 @@ pub enum Next {
 
 /// However short the delay that was asked for: a waiter without any would use
 /// the nodes as fast as they answer, to the cost of all others.
-const SHORTEST_DELAY: Duration = Duration::from_millis(1);
+pub const SHORTEST_DELAY: Duration = Duration::from_millis(1);
 /// Prompted attempts are at least this far apart, however short the leases.
 const SHORTEST_PROMPT: Duration = Duration::from_millis(5);
 /// The key may end a moment later than was reported; and not all waiters at once.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use everlock::config::{DEFAULT_LEASE, MAX_DELAY, MAX_RETRIES, MIN_LEASE};
-use everlock::protocol::MAX_MAX_LEASE;
+use everlock::protocol::{MAX_MAX_LEASE, SHORTEST_DELAY};
 use everlock::{AcquireOptions, MAX_OWNER_BYTES, OwnerId};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -162,15 +162,21 @@ impl Config {
     }
 
     fn check_wait(&self, max_wait: Duration) -> Result<(), Problem> {
-        // Neither overflows: each factor was bounded.
-        let wait = self.retry_attempts * (self.retry_delay + self.retry_jitter);
+        let (asked, least) = (self.retry_delay + self.retry_jitter, millis(SHORTEST_DELAY));
+        // Nothing overflows: each factor was bounded.
+        let wait = self.retry_attempts * asked.max(least);
         let most = millis(max_wait);
         if wait <= most {
             return Ok(());
         }
+        let each = if asked < least {
+            ", with a millisecond each,"
+        } else {
+            ""
+        };
         Err(Problem::bad_request(format!(
-            "retryAttempts × (retryDelay + retryJitter) is {wait}: the whole wait takes up to {most} \
-             milliseconds"
+            "retryAttempts × (retryDelay + retryJitter){each} is {wait}: the whole wait takes up to \
+             {most} milliseconds"
         )))
     }
 }

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use everlock::clock::Moment;
+use everlock::protocol::SHORTEST_DELAY;
 use everlock::{Grant, OwnerId};
 
 pub(super) use self::args::{Chosen, WayArgs, optional_nodes};
@@ -29,9 +30,6 @@ pub(super) const MISUSED: u8 = 2;
 pub(super) const HELD_BY_OTHERS: u8 = 75;
 /// The lock is not held any more, or never was.
 pub(super) const NOT_HELD: u8 = 76;
-
-/// The quickest that a lock that is busy is asked for again, whatever was said.
-const SHORTEST_DELAY: Duration = Duration::from_millis(1);
 
 /// Which lock, and under which id.
 #[derive(Clone, Debug)]

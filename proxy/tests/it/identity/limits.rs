@@ -110,6 +110,10 @@ async fn a_licence_has_bounds_of_its_own() {
             json!({"key": "b", "retryAttempts": 2, "retryDelay": 501}),
             "retryAttempts × (retryDelay + retryJitter) is 1002: the whole wait takes up to 1000 milliseconds",
         ),
+        (
+            json!({"key": "c", "retryAttempts": 1001, "retryDelay": 0}),
+            "retryAttempts × (retryDelay + retryJitter), with a millisecond each, is 1001: the whole wait takes up to 1000 milliseconds",
+        ),
     ] {
         let answer = licensed.post("/lock/acquire", &body).await;
         assert_eq!((answer.status, answer.message()), (400, message));
