@@ -24,6 +24,7 @@ use hyper::{Request, Response};
 
 use self::console::Console;
 use self::routes::{Access, Page};
+pub(crate) use self::server::MAX_CONNECTIONS;
 pub use self::server::{Running, start, start_within};
 use crate::answer::Answer;
 use crate::app::App;

@@ -23,7 +23,7 @@ use super::prompt::Prompt;
 
 /// Connections that are open at once; more wait to be accepted. Enough for scrapers, probes and
 /// some people with a console, whose events hold a connection each.
-const MAX_CONNECTIONS: usize = 64;
+pub(crate) const MAX_CONNECTIONS: usize = 64;
 /// A header, and the pause before it, may take this long: a little longer than the pause between
 /// two scrapes mostly is.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(35);

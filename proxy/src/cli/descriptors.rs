@@ -9,11 +9,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const BESIDES: u64 = 64;
 
 /// Raises the soft limit as far as is needed and allowed. Returns how many of these connections
-/// there is then room for: more would take the descriptors that connections to nodes need.
-pub(super) fn allow(connections: usize) -> usize {
-    let wanted = u64::try_from(connections)
-        .unwrap_or(u64::MAX)
-        .saturating_add(BESIDES);
+/// there is then room for beside operators' ones: more would take the descriptors that connections
+/// to nodes need.
+pub(super) fn allow(connections: usize, operators: usize) -> usize {
+    let count = |connections| u64::try_from(connections).unwrap_or(u64::MAX);
+    let besides = count(operators).saturating_add(BESIDES);
+    let wanted = count(connections).saturating_add(besides);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_none_or(|current| current >= wanted) {
         return connections;
@@ -28,7 +29,7 @@ pub(super) fn allow(connections: usize) -> usize {
     if limit >= wanted {
         return connections;
     }
-    let room = usize::try_from(limit.saturating_sub(BESIDES)).unwrap_or(usize::MAX);
+    let room = usize::try_from(limit.saturating_sub(besides)).unwrap_or(usize::MAX);
     let room = room.clamp(1, connections);
     tracing::warn!(
         limit,

@@ -52,7 +52,12 @@ async fn serve(mut settings: Settings) -> ExitCode {
     for warning in redlock.warnings() {
         tracing::warn!("{warning}");
     }
-    settings.limits.max_connections = super::descriptors::allow(settings.limits.max_connections);
+    let operators = settings
+        .admin
+        .as_ref()
+        .map_or(0, |_| admin::MAX_CONNECTIONS);
+    settings.limits.max_connections =
+        super::descriptors::allow(settings.limits.max_connections, operators);
     let tls = settings.tls.is_some();
     let listeners =
         Listeners::bind(&settings.listen, settings.socket_mode, settings.tls.take()).await;
