@@ -1,8 +1,8 @@
 //! Where traces are sent, from the variables that OpenTelemetry gives names to.
 //!
 //! Invariant: without an endpoint nothing of it is looked at. The variables have no flags: whoever
-//! runs a collector sets them for all programs alike. Those that are about batches, and about the
-//! name of the service, are read by OpenTelemetry's own library; the size of its queue is read here.
+//! runs a collector sets them for all programs alike. Some are acted upon by OpenTelemetry's own
+//! library, which takes a default for what it can't read: so they are checked here.
 
 use std::fmt;
 use std::path::Path;
@@ -48,6 +48,18 @@ const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
 const QUEUE: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
+/// What OpenTelemetry's library acts upon itself: whole numbers of at least so much.
+const NUMBERS: [(&str, usize); 6] = [
+    ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1),
+    ("OTEL_BSP_SCHEDULE_DELAY", 1),
+    ("OTEL_BSP_EXPORT_TIMEOUT", 1),
+    ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", 0),
+    ("OTEL_SPAN_EVENT_COUNT_LIMIT", 0),
+    ("OTEL_SPAN_LINK_COUNT_LIMIT", 0),
+];
+const MOST: usize = 1_000_000;
+const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
+const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 
 /// Where traces go below an endpoint that is for all kinds of telemetry.
 const PATH: &str = "v1/traces";
@@ -145,6 +157,11 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<TraceSettings> {
         return None;
     }
     either(reader, PROTOCOL, protocol);
+    for (name, least) in NUMBERS {
+        reader.read_variable(name, |text| parse::count(text, least, MOST));
+    }
+    reader.read_variable(SERVICE_NAME, |text| Ok(Public(text.to_owned())));
+    reader.read_variable(ATTRIBUTES, attributes);
     let certificate = either(reader, CERTIFICATE, |text| Ok(Public(text.to_owned())));
     Some(TraceSettings {
         endpoint: endpoint.0,
@@ -228,6 +245,19 @@ fn compression(text: &str) -> Result<bool, String> {
         "none" => Ok(false),
         _ => Err(format!("{text:?} is no compression: it takes gzip or none")),
     }
+}
+
+/// `name=value,…`.
+fn attributes(text: &str) -> Result<Public, String> {
+    let pairs = text.split(',').map(str::trim);
+    let mut pairs = pairs.filter(|pair| !pair.is_empty());
+    if pairs.all(|pair| {
+        pair.split_once('=')
+            .is_some_and(|(name, _)| !name.trim().is_empty())
+    }) {
+        return Ok(Public(text.to_owned()));
+    }
+    Err("is no list of attributes: it takes name=value,name=value".to_owned())
 }
 
 /// `name=value,…`, with what is special percent-encoded. None of it is in an error.

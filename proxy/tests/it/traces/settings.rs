@@ -192,6 +192,14 @@ async fn what_is_wrong_is_said_at_the_start_with_the_variable_and_without_its_se
         (("OTEL_TRACES_SAMPLER_ARG", "2"), "from 0 to 1"),
         (("OTEL_BSP_MAX_QUEUE_SIZE", "0"), "from 1 to 1000000"),
         (("OTEL_BSP_MAX_QUEUE_SIZE", "many"), "from 1 to 1000000"),
+        (("OTEL_BSP_SCHEDULE_DELAY", "5s"), "from 1 to 1000000"),
+        (("OTEL_BSP_EXPORT_TIMEOUT", "-1"), "from 1 to 1000000"),
+        (("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "0"), "from 1 to 1000000"),
+        (("OTEL_SPAN_LINK_COUNT_LIMIT", "none"), "from 0 to 1000000"),
+        (
+            ("OTEL_RESOURCE_ATTRIBUTES", "team=core,canary"),
+            "is no list of attributes",
+        ),
     ] {
         let (status, output) = run(&DEV, &[good, env]).await;
         assert_eq!(status.code(), Some(2), "{env:?}: {output}");
