@@ -24,31 +24,11 @@ struct SecretArgs {
 
 impl SecretArgs {
     fn read(&self) -> Result<Secrets, String> {
-        let file = self.api_key_secret_file.as_deref();
-        let variable = std::env::var(SECRETS_ENV)
-            .ok()
-            .filter(|text| !text.is_empty());
-        let (source, text) = match (file.filter(|path| *path != ""), variable) {
-            (Some(_), Some(_)) => {
-                return Err(format!(
-                    "--api-key-secret-file can't be combined with variable {SECRETS_ENV}"
-                ));
-            }
-            (Some(path), None) => {
-                let name = path.display().to_string();
-                let text = std::fs::read_to_string(path);
-                (
-                    name.clone(),
-                    text.map_err(|error| format!("{name} can't be read: {error}"))?,
-                )
-            }
-            (None, Some(text)) => (format!("variable {SECRETS_ENV}"), text),
-            (None, None) => {
-                return Err(format!(
-                    "the secret that signs API keys is needed: give --api-key-secret-file FILE or {SECRETS_ENV}"
-                ));
-            }
-        };
+        let flag = "api-key-secret-file";
+        let given = config::given_secret(flag, self.api_key_secret_file.as_deref(), SECRETS_ENV)?;
+        let (source, text) = given.ok_or_else(|| {
+            format!("the secret that signs API keys is needed: give --{flag} FILE or {SECRETS_ENV}")
+        })?;
         let secrets: Result<Vec<Secret>, _> = config::secrets(&text);
         let secrets = secrets.map_err(|problem| format!("{source}: {problem}"))?;
         Ok(Secrets::new(&secrets))

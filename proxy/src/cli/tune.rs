@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::Read as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use hyper::{Method, StatusCode};
 use super::{failed, misconfigured, parsed};
 use crate::advisor::{DEFAULT_FAILURE, Group, PollingAdvice, Report, Setting, Wanted, Weight};
 use crate::advisor::{millis, shown};
-use crate::config::ADMIN_TOKEN_ENV;
+use crate::config::{ADMIN_TOKEN_ENV, given_secret};
 use crate::identity::Https;
 
 /// A proxy that has it at hand answers at once.
@@ -118,15 +119,11 @@ fn fetch(args: &TuneArgs, wanted: &Wanted) -> ExitCode {
     })
 }
 
-/// The token, if there is one; a file counts before the variable.
+/// The token, if there is one.
 fn token(file: Option<&str>) -> Result<Option<String>, String> {
-    let text = match file {
-        Some(file) => std::fs::read_to_string(file)
-            .map_err(|error| format!("--admin-token-file {file} can't be read: {error}"))?,
-        None => std::env::var(ADMIN_TOKEN_ENV).unwrap_or_default(),
-    };
-    let token = text.trim();
-    Ok((!token.is_empty()).then(|| token.to_owned()))
+    let given = given_secret("admin-token-file", file.map(Path::new), ADMIN_TOKEN_ENV)?;
+    let token = given.map(|(_, text)| text.trim().to_owned());
+    Ok(token.filter(|token| !token.is_empty()))
 }
 
 fn tell(args: &TuneArgs, json: &[u8], wanted: &Wanted, from: &str) -> ExitCode {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::auth::{MAX_SECRET_BYTES, MIN_SECRET_BYTES, Secret};
 use super::listen::Listen;
 use super::parse;
+use super::secret;
 use super::sources::{Reader, Source};
 use super::table::ADMIN_TOKEN_ENV;
 
@@ -24,15 +25,16 @@ pub(super) fn read(reader: &mut Reader<'_>, api: &[Listen]) -> Option<AdminSetti
     let listen = reader.read_optional("admin-listen", parse::address);
     let open = reader.read_switch("allow-unauthenticated-admin");
     let force = reader.read_switch("allow-force-release");
-    let (token, source) = token(reader)?;
+    let token = token(reader).ok()?;
     let Some(listen) = listen else {
-        let source = token.is_some().then_some(source);
+        let source = token.map(|(source, _)| source);
         let switch = open.or(force).map(|switch| switch.source);
         if let Some(source) = source.or(switch) {
             reader.problem(&source, "is of no use without --admin-listen");
         }
         return None;
     };
+    let token = token.map(|(_, token)| token);
     let place = reader.source("admin-listen");
     if listen.port() != 0 && api.contains(&Listen::Tcp(listen)) {
         reader.problem(&place, &format!("{listen} is the address of --listen"));
@@ -60,34 +62,22 @@ pub(super) fn read(reader: &mut Reader<'_>, api: &[Listen]) -> Option<AdminSetti
     })
 }
 
-/// The token and its source; none after a problem.
-fn token(reader: &mut Reader<'_>) -> Option<(Option<Secret>, Source)> {
-    let flag = "admin-token-file";
-    let file = reader.read_file(flag).ok()?;
-    let (source, text) = match (file, reader.secret_variable(ADMIN_TOKEN_ENV)) {
-        (None, None) => return Some((None, Source::Nowhere)),
-        (Some(bytes), None) => {
-            let source = reader.source(flag);
-            (source, String::from_utf8(bytes).unwrap_or_default())
-        }
-        (None, Some(text)) => (Source::Variable(ADMIN_TOKEN_ENV), text),
-        (Some(_), Some(_)) => {
-            let problem = format!("can't be combined with variable {ADMIN_TOKEN_ENV}");
-            reader.problem(&reader.source(flag), &problem);
-            return None;
-        }
+/// The token and its source; a problem is noted already.
+fn token(reader: &mut Reader<'_>) -> Result<Option<(Source, Secret)>, ()> {
+    let Some((source, text)) = secret::read(reader, "admin-token-file", ADMIN_TOKEN_ENV)? else {
+        return Ok(None);
     };
     let token = text.trim();
     let visible = token.bytes().all(|byte| byte.is_ascii_graphic());
     match Secret::new(token) {
-        Ok(token) if visible => Some((Some(token), source)),
+        Ok(token) if visible => Ok(Some((source, token))),
         _ => {
             let problem = format!(
                 "is no token: it takes one word of {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} visible \
                  characters (make one with `openssl rand -hex 32`)"
             );
             reader.problem(&source, &problem);
-            None
+            Err(())
         }
     }
 }

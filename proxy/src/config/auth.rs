@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::fmt;
 
 use super::licence::{self, Licensing};
-use super::sources::{Reader, Source};
+use super::secret;
+use super::sources::Reader;
 use super::table::SECRETS_ENV;
 
 /// Shorter ones could be guessed from keys, at leisure.
@@ -106,34 +107,19 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Auth {
 
 fn signing(reader: &mut Reader<'_>, mode: AuthMode) -> Vec<Secret> {
     let flag = "api-key-secret-file";
-    let file = reader.read_file(flag);
-    let variable = reader.secret_variable(SECRETS_ENV);
-    let (source, text) = match (file, variable) {
-        (Err(()), _) => {
-            return Vec::new();
-        }
-        (Ok(Some(bytes)), None) => {
-            let text = String::from_utf8(bytes);
-            let text = text.map_err(|_| "there is something else than text in it".to_owned());
-            (reader.source(flag), text)
-        }
-        (Ok(None), Some(text)) => (Source::Variable(SECRETS_ENV), Ok(text)),
-        (Ok(Some(_)), Some(_)) => {
-            let problem = format!("can't be combined with variable {SECRETS_ENV}");
-            reader.problem(&reader.source(flag), &problem);
-            return Vec::new();
-        }
-        (Ok(None), None) => {
-            if mode != AuthMode::None {
-                let problem = format!(
-                    "needs the secret that signs API keys: give --{flag} FILE or {SECRETS_ENV}"
-                );
-                reader.problem(&reader.source("auth"), &problem);
-            }
-            return Vec::new();
-        }
+    let Ok(given) = secret::read(reader, flag, SECRETS_ENV) else {
+        return Vec::new();
     };
-    match text.and_then(|text| secrets(&text)) {
+    let Some((source, text)) = given else {
+        if mode != AuthMode::None {
+            let problem = format!(
+                "needs the secret that signs API keys: give --{flag} FILE or {SECRETS_ENV}"
+            );
+            reader.problem(&reader.source("auth"), &problem);
+        }
+        return Vec::new();
+    };
+    match secrets(&text) {
         Ok(secrets) => {
             if mode == AuthMode::None {
                 let problem = "is of no use: nobody has to authenticate without --auth keys";

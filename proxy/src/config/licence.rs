@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::secret;
 use super::shown::{Public, ServerUrl};
 use super::sources::{Reader, Source};
 use super::table::POLAR_TOKEN_ENV;
@@ -63,58 +64,94 @@ pub(super) fn read(reader: &mut Reader<'_>, mode: AuthMode) -> Option<Licensing>
         parse::duration(text, Duration::from_secs(1), Duration::from_hours(1))
     });
     let file = reader.read_optional("licence-file", |text| Ok(PathBuf::from(text)));
-    let organisation = reader.read_optional("polar-organization", organisation);
-    let organisation = organisation.map(|Public(id)| id);
-    let url = reader
-        .read("polar-url", |text| Ok(ServerUrl(text.to_owned())))
-        .0;
-    let token = token(reader);
-    let ca = reader.read_file("polar-ca").ok().flatten();
-    let source = match (file, organisation) {
-        (Some(_), Some(_)) => {
+    let polar = Polar::read(reader);
+    if mode != AuthMode::Licence {
+        let why = "is of no use without --auth licence";
+        let flags = ["licence-file", "licence-refresh", "licence-grace"];
+        refuse(reader, &flags, why);
+        refuse(reader, &["polar-organization"], why);
+        polar.refuse(reader, why);
+        return None;
+    }
+    let source = match (file, polar.organisation.is_some()) {
+        (Some(_), true) => {
             let source = reader.source("licence-file");
             reader.problem(&source, "can't be combined with --polar-organization");
             return None;
         }
-        (Some(file), None) => LicenceSource::File(file),
-        (None, Some(organisation)) => {
-            let Some(token) = token else {
-                let source = reader.source("polar-organization");
-                let problem =
-                    format!("needs a token: give --polar-token-file FILE or {POLAR_TOKEN_ENV}");
-                reader.problem(&source, &problem);
-                return None;
-            };
-            LicenceSource::Polar(PolarAccount {
-                url,
-                organisation,
-                token,
-                ca,
-            })
+        (Some(file), false) => {
+            polar.refuse(reader, "is of no use without --polar-organization");
+            LicenceSource::File(file)
         }
-        (None, None) => {
-            if mode == AuthMode::Licence {
-                let source = reader.source("auth");
-                let problem =
-                    "needs to know licences: give --licence-file FILE or --polar-organization ID";
-                reader.problem(&source, problem);
-            }
+        (None, true) => LicenceSource::Polar(polar.account(reader)?),
+        (None, false) => {
+            let source = reader.source("auth");
+            let problem =
+                "needs to know licences: give --licence-file FILE or --polar-organization ID";
+            reader.problem(&source, problem);
             return None;
         }
     };
-    if mode != AuthMode::Licence {
-        let flag = match source {
-            LicenceSource::File(_) => "licence-file",
-            LicenceSource::Polar(_) => "polar-organization",
-        };
-        let source = reader.source(flag);
-        reader.problem(&source, "is of no use without --auth licence");
-    }
     Some(Licensing {
         source,
         refresh,
         grace,
     })
+}
+
+/// What was given for Polar.
+struct Polar {
+    organisation: Option<String>,
+    url: String,
+    token: Option<(Source, String)>,
+    ca: Option<Vec<u8>>,
+}
+
+impl Polar {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let organisation = reader.read_optional("polar-organization", organisation);
+        let url = reader.read("polar-url", |text| Ok(ServerUrl(text.to_owned())));
+        Self {
+            organisation: organisation.map(|Public(id)| id),
+            url: url.0,
+            token: token(reader).ok().flatten(),
+            ca: reader.read_file("polar-ca").ok().flatten(),
+        }
+    }
+
+    /// Says that what goes with an organisation is not needed, where it was given.
+    fn refuse(&self, reader: &mut Reader<'_>, why: &str) {
+        refuse(reader, &["polar-url", "polar-ca"], why);
+        if let Some((source, _)) = &self.token {
+            reader.problem(source, why);
+        }
+    }
+
+    fn account(self, reader: &mut Reader<'_>) -> Option<PolarAccount> {
+        let Some((_, token)) = self.token else {
+            let source = reader.source("polar-organization");
+            let problem =
+                format!("needs a token: give --polar-token-file FILE or {POLAR_TOKEN_ENV}");
+            reader.problem(&source, &problem);
+            return None;
+        };
+        Some(PolarAccount {
+            url: self.url,
+            organisation: self.organisation?,
+            token,
+            ca: self.ca,
+        })
+    }
+}
+
+/// Says that these are not needed, where they were given.
+fn refuse(reader: &mut Reader<'_>, flags: &[&'static str], why: &str) {
+    for flag in flags {
+        let source = reader.source(flag);
+        if !matches!(source, Source::Default(_)) {
+            reader.problem(&source, why);
+        }
+    }
 }
 
 fn organisation(text: &str) -> Result<Public, String> {
@@ -125,15 +162,10 @@ fn organisation(text: &str) -> Result<Public, String> {
     Err("is no id of an organisation: it takes a UUID".to_owned())
 }
 
-fn token(reader: &mut Reader<'_>) -> Option<String> {
-    let file = reader.read_file("polar-token-file").ok()?;
-    let (source, text) = match (file, reader.secret_variable(POLAR_TOKEN_ENV)) {
-        (None, None) => return None,
-        (Some(bytes), _) => {
-            let source = reader.source("polar-token-file");
-            (source, String::from_utf8(bytes).unwrap_or_default())
-        }
-        (None, Some(text)) => (Source::Variable(POLAR_TOKEN_ENV), text),
+/// The token and its source; a problem is noted already.
+fn token(reader: &mut Reader<'_>) -> Result<Option<(Source, String)>, ()> {
+    let Some((source, text)) = secret::read(reader, "polar-token-file", POLAR_TOKEN_ENV)? else {
+        return Ok(None);
     };
     let token = text.trim();
     if token.is_empty() || token.bytes().any(|byte| !byte.is_ascii_graphic()) {
@@ -141,7 +173,7 @@ fn token(reader: &mut Reader<'_>) -> Option<String> {
             &source,
             "is no token: it takes one word of visible characters",
         );
-        return None;
+        return Err(());
     }
-    Some(token.to_owned())
+    Ok(Some((source, token.to_owned())))
 }

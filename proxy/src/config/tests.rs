@@ -110,3 +110,87 @@ fn numbers_that_are_none_are_refused() {
         assert!(parse::number(text, 0.0, 0.5).is_err(), "{text}");
     }
 }
+
+#[test]
+fn what_is_of_no_use_is_refused_wherever_licences_are_not_asked_for_it() {
+    let (mode, file) = (("auth", "licence"), ("licence-file", "/l.toml"));
+    let secrets = (
+        "EVERLOCK_API_KEY_SECRETS",
+        "0123456789abcdef0123456789abcdef",
+    );
+    for (flag, value) in [
+        ("licence-file", "/l.toml"),
+        ("licence-refresh", "9s"),
+        ("licence-grace", "9s"),
+        ("polar-organization", "acme"),
+        ("polar-url", "https://polar.example"),
+        ("polar-ca", "/dev/null"),
+    ] {
+        let problems = read(&[("dev", "true"), (flag, value)], &[]).err().unwrap();
+        let problem = format!("flag --{flag}: is of no use without --auth licence");
+        assert_eq!(problems, [problem]);
+        if flag.starts_with("polar-u") || flag.starts_with("polar-c") {
+            let given = [("dev", "true"), mode, file, (flag, value)];
+            let problems = read(&given, &[secrets]).err().unwrap();
+            let problem = format!("flag --{flag}: is of no use without --polar-organization");
+            assert_eq!(problems, [problem]);
+        }
+    }
+    let token = ("EVERLOCK_POLAR_TOKEN", "word");
+    let problems = read(&[("dev", "true"), mode, file], &[secrets, token])
+        .err()
+        .unwrap();
+    let problem = "variable EVERLOCK_POLAR_TOKEN: is of no use without --polar-organization";
+    assert_eq!(problems, [problem]);
+    let used = [("dev", "true"), mode, file, ("licence-refresh", "9s")];
+    assert!(read(&used, &[secrets]).is_ok());
+}
+
+#[test]
+fn a_secret_is_never_given_twice_and_is_text() {
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+    for (flag, name) in [
+        ("api-key-secret-file", "EVERLOCK_API_KEY_SECRETS"),
+        ("polar-token-file", "EVERLOCK_POLAR_TOKEN"),
+        ("admin-token-file", "EVERLOCK_ADMIN_TOKEN"),
+    ] {
+        let all = [
+            ("dev", "true"),
+            ("auth", "licence"),
+            ("polar-organization", "acme"),
+            ("admin-listen", "127.0.0.1:0"),
+            (flag, "/a.file"),
+        ];
+        let mut env = vec![
+            ("EVERLOCK_API_KEY_SECRETS", SECRET),
+            ("EVERLOCK_POLAR_TOKEN", SECRET),
+        ];
+        let with = |flags: &[(&str, &str)], env: &[(&str, &str)], bytes: &[u8]| {
+            let flags = flags
+                .iter()
+                .map(|(flag, value)| ((*flag).to_owned(), vec![(*value).to_owned()]));
+            let env = env
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let sources = Sources {
+                flags: flags.collect(),
+                env: env.collect(),
+            };
+            Settings::read_with(sources, &|_| Ok(bytes.to_vec())).map_err(|problems| problems.0)
+        };
+        if name == "EVERLOCK_ADMIN_TOKEN" {
+            env.push((name, SECRET));
+        }
+        let problem = format!("flag --{flag}: can't be combined with variable {name}");
+        let problems = with(&all, &env, SECRET.as_bytes()).err().unwrap();
+        assert!(problems.contains(&problem), "{problems:?}");
+        env.retain(|(other, _)| *other != name);
+        assert!(with(&all, &env, SECRET.as_bytes()).is_ok());
+        let problems = with(&all, &env, b"\xff").err().unwrap();
+        let problem = format!("flag --{flag}: there is something else than text in it");
+        assert!(problems.contains(&problem), "{problems:?}");
+        // An empty variable is none.
+        env.push((name, ""));
+        assert!(with(&all, &env, SECRET.as_bytes()).is_ok());
+    }
+}

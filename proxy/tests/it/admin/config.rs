@@ -90,14 +90,13 @@ async fn every_setting_is_shown_with_its_source_and_no_secret() {
 /// With values from each of the four places, and a secret wherever there may be one.
 async fn configured(urls: &str, file: &Scratch) -> (Proxy, Client) {
     let token = Scratch::with(TOKEN, "canary-is-no-part-of-a-path");
-    let licences = Scratch::with("", "licences.toml");
     let flags = [
         ("serve", ""),
         ("--listen", "127.0.0.1:0"),
         ("--config", file.path()),
         ("--admin-token-file", token.path()),
         ("--auth", "licence"),
-        ("--licence-file", licences.path()),
+        ("--polar-organization", "acme"),
         ("--drift-factor", "0.02"),
     ];
     let args = flags.iter().flat_map(|(flag, value)| [*flag, *value]);
