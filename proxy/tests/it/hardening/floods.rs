@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::Besieged;
-use crate::support::{Wire, timed};
+use crate::support::Wire;
 
 #[tokio::test]
 async fn requests_without_end_on_one_connection_are_answered_one_by_one() {
@@ -97,71 +97,4 @@ async fn connections_that_come_and_go_by_the_thousand_leave_nothing_behind() {
     });
     assert!(gone.await, "{before} then, {} now", descriptors());
     proxy.grew_by_less_than(32);
-}
-
-#[tokio::test]
-async fn lines_that_end_in_a_bare_newline_hide_no_second_request() {
-    let proxy = Besieged::start(&[]).await;
-    let smuggled = "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n";
-    let plain = r#"{"key":"k","uuid":"u"}"#;
-    let chunks = format!("16\r\n{plain}\r\n0\r\n\r\n");
-    let chunks = chunks.as_str();
-    let more = format!("16;a\nb\r\n{plain}\r\n0\r\n\r\n");
-    // Each would be a good request to a reader who takes it the other way.
-    for (head, body) in [
-        // What a reader of CRLF alone takes for one header is two, of which one gives another length.
-        (
-            "HTTP/1.1\r\nHost: x\r\nX: a\nTransfer-Encoding: chunked\r\nContent-Length: 22\r\n",
-            plain,
-        ),
-        (
-            "HTTP/1.1\nHost: x\nContent-Length: 22\nContent-Length: 56\n",
-            plain,
-        ),
-        (
-            "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
-            chunks,
-        ),
-        (
-            "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n",
-            chunks,
-        ),
-        (
-            "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n",
-            chunks,
-        ),
-        (
-            "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding:\x0bchunked\r\n",
-            chunks,
-        ),
-        (
-            "HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n",
-            &more,
-        ),
-        (
-            "HTTP/1.1\r\nHost: x\r\n Transfer-Encoding: chunked\r\n",
-            chunks,
-        ),
-        ("HTTP/1.0\r\nTransfer-Encoding: chunked\r\n", chunks),
-    ] {
-        let mut wire = Wire::open(proxy.addr()).await;
-        let (answer, took) = timed(async {
-            wire.send(format!("POST /lock/acquire {head}\r\n{body}{smuggled}"))
-                .await;
-            wire.read_to_end().await
-        })
-        .await;
-        assert!(
-            answer.starts_with("HTTP/1.1 400 ") || answer.starts_with("HTTP/1.0 400 "),
-            "{head:?} after {took:?}: {answer}"
-        );
-        assert_eq!(answer.matches("HTTP/1.").count(), 1, "{head:?}: {answer}");
-    }
-    // By itself a bare newline ends a line, as everywhere; there is nothing to differ about.
-    let mut wire = Wire::open(proxy.addr()).await;
-    wire.send("GET /healthz HTTP/1.1\nHost: x\nConnection: close\n\n")
-        .await;
-    let answer = wire.read_to_end().await;
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    proxy.serves_others().await;
 }

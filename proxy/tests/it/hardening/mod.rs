@@ -7,6 +7,7 @@ mod descriptors;
 mod floods;
 mod http2;
 mod slow;
+mod smuggling;
 
 use std::net::SocketAddr;
 use std::time::Duration;
