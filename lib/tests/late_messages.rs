@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use everlock::node::faulty::{Mishap, Odds};
+use everlock::node::faulty::{FaultyNode, Mishap, Odds};
+use everlock::node::memory::MemoryNode;
 use everlock::protocol::Command;
 use everlock::{AcquireOptions, Error, FaultKind, Redlock, Resource};
 use everlock_testkit::{FaultProxy, Flow, RedisCluster, SETTLED, eventually};
@@ -411,4 +412,36 @@ async fn a_repair_that_arrives_after_the_release_is_refused() {
     assert_eq!(world.faulty[2].mishaps(), 2, "the repair is on its way");
     tokio::time::sleep(10 * SECOND).await;
     assert_eq!(world.left(), 0, "{:?}", world.holders("r"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undo_that_a_node_can_make_nothing_of_yet_is_told_again() {
+    let max_lease = 2 * SECOND;
+    let world = World::with_max_lease(3, max_lease).await;
+    let clock = Arc::new(world.clock());
+    // Behind by more than any lease: what is proposed lies too far ahead to be refused there.
+    clock.skew(-3);
+    let slow = Arc::new(MemoryNode::new("slow", clock));
+    let behind = Arc::new(FaultyNode::new(slow.clone()));
+    let mut nodes = world.nodes();
+    nodes[2] = behind.clone();
+    let builder = || Redlock::builder().nodes(nodes.clone());
+    let builder = || builder().clock(Arc::new(world.clock()));
+    let client = builder().initialise(Some(max_lease)).connect().await;
+    let client = client.unwrap();
+    behind.plan(|command| {
+        matches!(command, Command::Acquire { .. }).then_some(Mishap::RequestDelayed(2 * SECOND))
+    });
+    for node in &world.faulty {
+        node.plan(|command| {
+            matches!(command, Command::Acquire { .. }).then_some(Mishap::ReplyDelayed(SECOND / 10))
+        });
+    }
+    let options = once().lease(SECOND);
+    let gone = tokio::time::timeout(SECOND / 100, client.acquire("r", options));
+    assert!(gone.await.is_err(), "it goes away in the middle");
+    // By then the token is not too far ahead any more, and the request is there.
+    tokio::time::sleep(2 * SECOND + SECOND / 4).await;
+    assert_eq!((world.left(), slow.locks()), (0, 0));
+    assert!(client.drained(SECOND).await);
 }

@@ -16,8 +16,9 @@ use tokio::sync::Notify;
 
 use crate::clock::{Clock, Moment};
 use crate::core::command::Command;
-use crate::core::quorum::{Fault, FaultKind, Vote};
-use crate::node::{Ballot, Node};
+use crate::core::quorum::{Fault, FaultKind, Reply, Vote};
+use crate::core::time::WallTime;
+use crate::node::{Ballot, Judged, Node};
 use crate::observer::{Event, Observer, Trace};
 
 /// Chores kept for one node: some ten megabytes.
@@ -212,6 +213,8 @@ impl Queue {
                     // The node answers, but not this: others must not wait for it.
                     self.defer(chore);
                 }
+            } else if self.is_too_early(&chore.command, &reply) {
+                self.defer(chore);
             } else {
                 let node = self.node.id();
                 self.pending.fetch_sub(1, Ordering::Relaxed);
@@ -233,6 +236,21 @@ impl Queue {
                 tokio::time::sleep(next).await;
             }
         }
+    }
+
+    /// Whether the token lies so far ahead of the node's clock that it refuses nothing for it.
+    /// What comes late could be granted once the clock has come closer.
+    fn is_too_early(&self, command: &Command, reply: &Reply) -> bool {
+        let (Command::Undo { token, .. } | Command::Settle { token, .. }) = command else {
+            return false;
+        };
+        let token = WallTime::from_micros(token.as_u64());
+        reply.time.is_some_and(|time| {
+            // Nearly always: what follows is for clocks that stand seconds apart.
+            token > time
+                && matches!(self.node.last_judged(),
+                    Some(Judged::Serving(cluster)) if token > time.plus(cluster.max_lease))
+        })
     }
 
     /// The next chore whose time is not over.
