@@ -441,3 +441,39 @@ async fn both_nodes_keep_the_same_marker_while_clocks_are_set() {
         "{guards:?}"
     );
 }
+
+/// What the node has no room for is the next one's place, and not the release before it.
+#[tokio::test]
+async fn a_full_node_answers_a_release_though_it_has_no_room_for_the_next() {
+    let server = RedisServer::builder().start();
+    let redis = redis_node(&server.url()).unwrap();
+    open(&*redis, MAX_LEASE, false).await;
+    let resource = Resource::new("r").unwrap();
+    let owner = OwnerId::new("one").unwrap();
+    let now = SystemClock.wall().as_micros();
+    let token = |number| FencingToken::new(now + number);
+    let acquire = |number: u64| Command::AcquireInTurn {
+        resource: resource.clone(),
+        owner: owner.clone(),
+        lease: Duration::from_secs(SHORTEST),
+        call: CallId::new(number).at_attempt(1),
+        token: token(number),
+        turn: Turn {
+            ticket: token(number),
+            accepted: false,
+        },
+    };
+    server.command(&["SET", "filler~", &"x".repeat(2 << 20)]);
+    server.command(&["CONFIG", "SET", "maxmemory", "1mb"]);
+    let release = Command::ReleaseInTurn {
+        resource: resource.clone(),
+        owner: owner.clone(),
+        token: token(1),
+        call: CallId::new(1).at_attempt(1),
+        ticket: token(1),
+    };
+    let votes = submit_together(&*redis, &[release, acquire(2)]).await;
+    // It held nothing: where a script has freed something, the server lets it write.
+    assert_eq!(votes[0], Vote::Absent, "{votes:?}");
+    assert!(matches!(votes[1], Vote::Failed(_)), "{votes:?}");
+}

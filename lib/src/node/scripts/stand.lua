@@ -41,11 +41,14 @@ end
 
 -- The floor goes first: a line without one could be entered before those who left it.
 if not lifted or lifted < ticket then
-  redis.call('SET', KEYS[7], ARGV[count - 2], 'PXAT', ARGV[count])
+  local wrote = redis.pcall('SET', KEYS[7], ARGV[count - 2], 'PXAT', ARGV[count])
+  -- What a full node refuses is this answer alone: a release in the same call was done.
+  if wrote.err then return only(wrote) end
 end
 local deadline = now + TICKET_LIFE
 local forgotten = string.format('%.0f', math.ceil(deadline / 1000))
-redis.call('ZADD', KEYS[6], string.format('%.0f', deadline), waiter)
+local stands = redis.pcall('ZADD', KEYS[6], string.format('%.0f', deadline), waiter)
+if type(stands) == 'table' then return only(stands) end
 redis.call('ZADD', KEYS[5], ARGV[count - 2], waiter)
 redis.call('PEXPIREAT', KEYS[6], forgotten)
 redis.call('PEXPIREAT', KEYS[5], forgotten)
